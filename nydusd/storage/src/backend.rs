@@ -1,0 +1,54 @@
+//! Where blobs come from.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use rafs::BlobId;
+
+/// How urgent a read is. Lower ones wait while higher ones need the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Whole blobs, when nothing else is to do.
+    Background,
+    /// The image's prefetch list.
+    Prefetch,
+    /// Guessed from what was read before.
+    ReadAhead,
+    /// A process waits for it.
+    Demand,
+}
+
+/// Why a backend could not give bytes.
+#[derive(Debug, thiserror::Error)]
+#[error("{backend} has not given bytes {range:?} of blob {blob}")]
+pub struct BackendError {
+    /// Which backend: `registry example.com/app`, `localfs /blobs`.
+    pub backend: String,
+    /// Which blob.
+    pub blob: BlobId,
+    /// Which bytes of its file.
+    pub range: Range<u64>,
+    /// Whether trying again can help.
+    pub retryable: bool,
+    /// The cause.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Bytes of one range as they come. A stream that ends early is an error of the backend, never a short end.
+pub type ByteStream = BoxStream<'static, Result<Bytes, BackendError>>;
+
+/// A place that holds blobs.
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Begins to read `range` of the file of `blob`. Streams exactly that many bytes, in order.
+    fn read(
+        self: Arc<Self>,
+        blob: BlobId,
+        range: Range<u64>,
+        priority: Priority,
+    ) -> BoxFuture<'static, Result<ByteStream, BackendError>>;
+
+    /// Name for messages.
+    fn name(&self) -> String;
+}
