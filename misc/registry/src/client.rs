@@ -95,7 +95,11 @@ impl Client {
     ///
     /// # Errors
     /// [`RegistryError`] for any answer but yes and no.
-    pub async fn blob_size(&self, repository: &Repository, digest: &str) -> Result<Option<u64>, RegistryError> {
+    pub async fn blob_size(
+        &self,
+        repository: &Repository,
+        digest: &str,
+    ) -> Result<Option<u64>, RegistryError> {
         let _ = (repository, digest);
         todo!()
     }
@@ -104,7 +108,12 @@ impl Client {
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub async fn mount_blob(&self, to: &Repository, digest: &str, from: &Repository) -> Result<bool, RegistryError> {
+    pub async fn mount_blob(
+        &self,
+        to: &Repository,
+        digest: &str,
+        from: &Repository,
+    ) -> Result<bool, RegistryError> {
         let _ = (to, digest, from);
         todo!()
     }
