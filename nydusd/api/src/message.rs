@@ -81,3 +81,12 @@ pub struct ApiError {
     /// What is wrong.
     pub message: String,
 }
+
+/// A file that was read while a trace ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedFile {
+    /// Path below the image's root, with a slash before it.
+    pub path: String,
+    /// What was read, merged and sorted: offset and length in bytes.
+    pub ranges: Vec<(u64, u64)>,
+}
