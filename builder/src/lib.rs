@@ -1,7 +1,19 @@
 //! Turns OCI layers into RAFS v6: one blob a layer, one bootstrap an image.
 //!
-//! - [`convert`] takes a whole image from a registry or OCI layout to another.
+//! - [`source`] gives the entries of a layer, [`layer`] makes their tree, [`pipeline`] stores their content.
+//! - [`create`] builds one layer, [`overlay`] merges layers, [`convert`] does whole images.
 #![allow(clippy::todo, reason = "interfaces stand before their bodies")]
+
 pub mod convert;
+pub mod create;
+mod error;
+mod hashing;
+pub mod layer;
+pub mod overlay;
+pub mod pipeline;
+mod prefetch_list;
+pub mod source;
 
 pub use convert::{ConvertOptions, Platforms, Progress, Report, convert};
+pub use error::BuildError;
+pub use prefetch_list::PrefetchList;

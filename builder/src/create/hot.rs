@@ -1,0 +1,133 @@
+//! Layers with a prefetch list: the listed files' chunks come first in the blob, in list order.
+//!
+//! The source is read once. Listed files are set aside as they are, all others go through a pipeline into a spool; then
+//! the listed ones go through a pipeline into the blob, and the spool's chunks follow unless they are there already.
+
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt,
+};
+
+use rafs::{InodeId, Kind, Tree};
+
+use super::{FileChunks, LayerOptions, feed_file, stream};
+use crate::{
+    BuildError,
+    hashing::HashingWriter,
+    layer::{Added, LayerTree},
+    pipeline::{Chunked, Known},
+    source::Source,
+};
+
+/// A listed file that was set aside.
+struct Aside {
+    /// Place in the list, then in the layer.
+    rank: (usize, usize),
+    file: InodeId,
+    offset: u64,
+    size: u64,
+}
+
+/// Files set aside, one behind the other.
+struct Shelf {
+    spool: BufWriter<File>,
+    len: u64,
+    files: Vec<Aside>,
+}
+
+pub(super) fn build<W: Write + Send>(
+    source: &mut dyn Source,
+    mut layer: LayerTree,
+    out: HashingWriter<W>,
+    options: &LayerOptions,
+) -> Result<(Chunked<HashingWriter<W>>, Tree), BuildError> {
+    let mut shelf = Shelf { spool: BufWriter::new(spool()?), len: 0, files: Vec::new() };
+    let cold_sink = BufWriter::with_capacity(256 << 10, spool()?);
+    let (cold, cold_files) = stream(options.chunks, cold_sink, |feed, files| {
+        while let Some(entry) = source.next_entry()? {
+            let rank = options.prefetch.rank(&entry.path);
+            match (layer.add(entry)?, rank) {
+                (Added::File(file), Some(rank)) => shelf.put(source, layer.tree(), file, rank)?,
+                (Added::File(file), None) => feed_file(source, layer.tree(), file, feed, files)?,
+                (Added::Other, _) => {}
+            }
+        }
+        Ok(())
+    })?;
+    let mut tree = layer.into_tree();
+    shelf.files.sort_by_key(|aside| aside.rank);
+    let mut content = shelf.spool.into_inner().map_err(|error| spool_error(error.into_error()))?;
+    let (mut hot, hot_files) = stream(options.chunks, out, |feed, files| {
+        for aside in &shelf.files {
+            content.seek(SeekFrom::Start(aside.offset)).map_err(spool_error)?;
+            let mut reader = BufReader::with_capacity(64 << 10, &content);
+            let first = feed.chunks();
+            feed.file(aside.size, |buf| reader.read_exact(buf).map_err(spool_error))?;
+            files.note(aside.file, first, feed.chunks());
+        }
+        Ok(())
+    })?;
+    let order = std::mem::take(&mut hot.order);
+    hot_files.fill(&mut tree, |n| order[n as usize]);
+    let places = follow(&mut hot, &cold)?;
+    cold_files.fill(&mut tree, |n| places[cold.order[n as usize] as usize]);
+    Ok((hot, tree))
+}
+
+impl Shelf {
+    fn put(
+        &mut self,
+        source: &mut dyn Source,
+        tree: &Tree,
+        file: InodeId,
+        rank: usize,
+    ) -> Result<(), BuildError> {
+        let Kind::File { size, .. } = tree.inode(file).kind else { return Ok(()) };
+        let mut buf = vec![0; 64 << 10];
+        let mut left = size;
+        while left > 0 {
+            let step = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+            source.read_content(&mut buf[..step])?;
+            self.spool.write_all(&buf[..step]).map_err(spool_error)?;
+            left -= step as u64;
+        }
+        self.files.push(Aside { rank: (rank, self.files.len()), file, offset: self.len, size });
+        self.len += size;
+        Ok(())
+    }
+}
+
+/// Appends spooled chunks behind those of `hot`; gives the place of each.
+fn follow<W: Write + Send>(
+    hot: &mut Chunked<HashingWriter<W>>,
+    cold: &Chunked<BufWriter<File>>,
+) -> Result<Vec<u32>, BuildError> {
+    let known = Known::default();
+    for (number, chunk) in (0_u32..).zip(&hot.chunks) {
+        known.insert((chunk.digest, chunk.uncompressed_size), number);
+    }
+    let mut buf = Vec::new();
+    let mut places = Vec::with_capacity(cold.chunks.len());
+    for chunk in &cold.chunks {
+        let key = (chunk.digest, chunk.uncompressed_size);
+        if let Some(place) = known.get(&key) {
+            places.push(place);
+            continue;
+        }
+        buf.resize(chunk.compressed_size as usize, 0);
+        cold.sink.get_ref().read_exact_at(&mut buf, chunk.compressed_offset).map_err(spool_error)?;
+        places.push(u32::try_from(hot.chunks.len()).expect("fewer than 2^32 chunks"));
+        hot.push(&buf, key, chunk.is_compressed)?;
+    }
+    Ok(places)
+}
+
+fn spool() -> Result<File, BuildError> {
+    tempfile::tempfile().map_err(spool_error)
+}
+
+fn spool_error(source: std::io::Error) -> BuildError {
+    BuildError::Write { what: "temporary file for listed files".into(), source }
+}
+

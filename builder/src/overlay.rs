@@ -1,0 +1,231 @@
+//! Layers onto each other: what an overlay file system shows of them.
+
+mod compact;
+
+use std::collections::{BTreeMap, HashMap};
+
+use rafs::{BlobId, BlobIndex, Inode, InodeId, Kind, Meta, Tree};
+
+use crate::{
+    BuildError,
+    layer::{LOWER_LINK, OPAQUE, WHITEOUT, is_implied, walk},
+};
+
+/// Whose unpacker the result is to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// What containerd leaves on overlayfs: times before 1970 become 0, `trusted.` attributes are dropped, the root has
+    /// mode 0755 and belongs to root, and a character device 0:0 is a whiteout.
+    Containerd,
+    /// What `nydus-image` makes: everything is kept as the layers have it.
+    Nydus,
+}
+
+/// Layers merged so far.
+#[derive(Debug)]
+pub struct Overlay {
+    rules: Rules,
+    tree: Tree,
+    blobs: HashMap<BlobId, BlobIndex>,
+    is_empty: bool,
+}
+
+/// One layer while it is merged: inodes are moved out of it.
+struct Upper {
+    inodes: Vec<Option<Inode>>,
+    /// Where an inode went, so that hard links stay together.
+    moved: HashMap<InodeId, InodeId>,
+    blobs: Vec<BlobIndex>,
+}
+
+type Names = BTreeMap<Vec<u8>, InodeId>;
+
+impl Overlay {
+    /// No layers yet.
+    #[must_use]
+    pub fn new(chunk_size: u32, rules: Rules) -> Self {
+        Self { rules, tree: Tree::new(chunk_size), blobs: HashMap::new(), is_empty: true }
+    }
+
+    /// Merges a layer over those before. `name` is for messages.
+    ///
+    /// # Errors
+    /// [`BuildError`] for another chunk size, too many blobs, or a hard link to a file that no layer has.
+    pub fn push(&mut self, layer: Tree, name: &str) -> Result<(), BuildError> {
+        if layer.chunk_size != self.tree.chunk_size {
+            return Err(BuildError::Mismatch {
+                what: "chunk size",
+                layer: name.into(),
+                found: layer.chunk_size.to_string(),
+                expected: self.tree.chunk_size.to_string(),
+            });
+        }
+        let links = self.lower_links(&layer)?;
+        let blobs = layer.blobs.into_iter().map(|blob| self.add_blob(blob)).collect::<Result<_, _>>()?;
+        let mut upper = Upper { inodes: layer.inodes.into_iter().map(Some).collect(), moved: links, blobs };
+        let mut todo = vec![(Tree::ROOT, Tree::ROOT)];
+        let root = upper.inodes[0].as_ref().expect("nothing is moved yet").meta.clone();
+        self.set_root(root);
+        while let Some((from, to)) = todo.pop() {
+            let names = upper.take_names(from);
+            self.remove_whited_out(&upper, &names, to);
+            for (name, id) in names {
+                if name.starts_with(WHITEOUT) || self.is_device_whiteout(&upper, id) {
+                    continue;
+                }
+                if let Some(pair) = self.place(&mut upper, to, name, id) {
+                    todo.push(pair);
+                }
+            }
+        }
+        self.is_empty = false;
+        Ok(())
+    }
+
+    /// The merged image: without what no name leads to, blobs in order of first use.
+    #[must_use]
+    pub fn finish(self) -> Tree {
+        compact::compact(self.tree)
+    }
+
+    fn set_root(&mut self, meta: Meta) {
+        let meta = match self.rules {
+            Rules::Nydus => self.adapt(meta),
+            Rules::Containerd => Meta { permissions: 0o755, mtime: meta.mtime.max(0), ..Meta::default() },
+        };
+        self.tree.inode_mut(Tree::ROOT).meta = meta;
+    }
+
+    fn add_blob(&mut self, blob: rafs::Blob) -> Result<BlobIndex, BuildError> {
+        if let Some(index) = self.blobs.get(&blob.id) {
+            return Ok(*index);
+        }
+        let count = self.tree.blobs.len();
+        let too_many = rafs::FormatError::TooLarge {
+            what: "layers with content",
+            found: count as u64 + 1,
+            limit: rafs::MAX_BLOBS as u64,
+        };
+        let index = u8::try_from(count).ok().filter(|_| count < rafs::MAX_BLOBS);
+        let index = BlobIndex(index.ok_or(too_many).map_err(BuildError::format("merge"))?);
+        self.blobs.insert(blob.id.clone(), index);
+        self.tree.blobs.push(blob);
+        Ok(index)
+    }
+
+    /// Hard links of a layer into those below, found before the layer changes anything.
+    fn lower_links(&self, layer: &Tree) -> Result<HashMap<InodeId, InodeId>, BuildError> {
+        let mut found = HashMap::new();
+        for (number, inode) in (0_u32..).zip(&layer.inodes) {
+            let Some(target) = inode.meta.xattrs.get(LOWER_LINK) else { continue };
+            let parts: Vec<_> = target.split(|b| *b == b'/').collect();
+            let (name, parents) = parts.split_last().expect("split gives at least one part");
+            let directory = walk(&self.tree, parents).ok().flatten();
+            let names = directory.and_then(|directory| self.tree.children(directory));
+            let id = names.and_then(|names| names.get(*name)).filter(|id| self.tree.children(**id).is_none());
+            let missing = || BuildError::entry(target, "is the target of a hard link, and in none of the layers");
+            found.insert(InodeId(number), *id.ok_or_else(missing)?);
+        }
+        Ok(found)
+    }
+
+    fn remove_whited_out(&mut self, upper: &Upper, names: &Names, to: InodeId) {
+        let devices: Vec<_> = names.iter().filter(|(_, id)| self.is_device_whiteout(upper, **id)).collect();
+        let lower = self.tree.children_mut(to).expect("directories are merged into directories");
+        if names.contains_key(OPAQUE) {
+            lower.clear();
+        }
+        for name in names.keys().filter_map(|name| name.strip_prefix(WHITEOUT)) {
+            lower.remove(name);
+        }
+        for (name, _) in devices {
+            lower.remove(name);
+        }
+    }
+
+    fn is_device_whiteout(&self, upper: &Upper, id: InodeId) -> bool {
+        let inode = upper.inodes[id.0 as usize].as_ref();
+        self.rules == Rules::Containerd && inode.is_some_and(|inode| inode.kind == Kind::CharDevice(0))
+    }
+
+    /// Puts one entry into directory `to`; gives the pair to go on with where it is a directory.
+    fn place(&mut self, upper: &mut Upper, to: InodeId, name: Vec<u8>, id: InodeId) -> Option<(InodeId, InodeId)> {
+        let existing = self.tree.children(to).and_then(|names| names.get(&name)).copied();
+        if let Some(known) = upper.moved.get(&id).copied() {
+            self.name(to, name, known);
+            return None;
+        }
+        let inode = upper.inodes[id.0 as usize].as_ref().expect("only the moved are gone");
+        if !matches!(inode.kind, Kind::Directory(_)) {
+            let inode = upper.inodes[id.0 as usize].take().expect("was there above");
+            let new = self.add(inode, &upper.blobs);
+            upper.moved.insert(id, new);
+            self.name(to, name, new);
+            return None;
+        }
+        let meta = inode.meta.clone();
+        let lower = existing.filter(|lower| self.tree.children(*lower).is_some());
+        let target = match lower {
+            Some(lower) if is_implied(&meta) => lower,
+            Some(lower) => {
+                self.tree.inode_mut(lower).meta = self.adapt(meta);
+                lower
+            }
+            None => {
+                let meta = self.adapt(meta);
+                let new = self.tree.add(Inode { meta, kind: Kind::Directory(Names::new()) });
+                self.name(to, name, new);
+                new
+            }
+        };
+        Some((id, target))
+    }
+
+    fn add(&mut self, mut inode: Inode, blobs: &[BlobIndex]) -> InodeId {
+        inode.meta = self.adapt(inode.meta);
+        if let Kind::File { chunks, .. } = &mut inode.kind {
+            for chunk in chunks {
+                chunk.blob = blobs[usize::from(chunk.blob.0)];
+            }
+        }
+        self.tree.add(inode)
+    }
+
+    fn name(&mut self, directory: InodeId, name: Vec<u8>, id: InodeId) {
+        self.tree.children_mut(directory).expect("entries are placed in directories").insert(name, id);
+    }
+
+    /// Attributes as the unpacker would leave them.
+    fn adapt(&self, mut meta: Meta) -> Meta {
+        if is_implied(&meta) {
+            meta.mtime_nsec = 0;
+        }
+        if self.rules == Rules::Containerd {
+            /// Last second that containerd sets: its clock counts nanoseconds in 63 bits.
+            const LAST: i64 = i64::MAX / 1_000_000_000;
+            if !(0..=LAST).contains(&meta.mtime) {
+                (meta.mtime, meta.mtime_nsec) = (0, 0);
+            }
+            meta.xattrs.retain(|name, _| !name.starts_with(b"trusted.") && is_kept(name));
+        }
+        meta
+    }
+}
+
+/// Whether the format has a place for an attribute of this name; file systems refuse the others too.
+fn is_kept(name: &[u8]) -> bool {
+    matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
+        || [&b"user."[..], b"security.", b"trusted."].iter().any(|prefix| name.starts_with(prefix))
+}
+
+impl Upper {
+    fn take_names(&mut self, directory: InodeId) -> Names {
+        match self.inodes[directory.0 as usize].as_mut().map(|inode| &mut inode.kind) {
+            Some(Kind::Directory(names)) => std::mem::take(names),
+            _ => Names::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

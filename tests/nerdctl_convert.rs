@@ -1,0 +1,1 @@
+//! The calls that nerdctl's converter makes of `nydus-image`.
