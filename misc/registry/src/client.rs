@@ -1,12 +1,14 @@
 //! The client.
 
-use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use oci_spec::image::Descriptor;
 
-use crate::{Reference, RegistryError, Repository};
+use crate::{
+    BlobStream, Manifest, Reference, RegistryError, Repository, auth::Auth, exchange::Redirects,
+    mirror::Endpoints, transport::Transports,
+};
 
 /// How a client reaches registries.
 #[derive(Debug, Clone)]
@@ -15,7 +17,7 @@ pub struct ClientOptions {
     pub hosts_dirs: Vec<PathBuf>,
     /// Docker configuration directory for credentials; default `$DOCKER_CONFIG`, else `~/.docker`.
     pub docker_config: Option<PathBuf>,
-    /// Credential to use instead for every repository asked for.
+    /// Credential to use instead, whatever repository is asked for. Mirrors do not get it.
     pub credential: Option<Credential>,
     /// Time to connect.
     pub connect_timeout: Duration,
@@ -23,6 +25,22 @@ pub struct ClientOptions {
     pub read_timeout: Duration,
     /// Tries of one request on one host, the first included.
     pub attempts: u32,
+    /// How long a host that failed is tried after all others.
+    pub mirror_rest: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            hosts_dirs: vec!["/etc/containerd/certs.d".into(), "/etc/docker/certs.d".into()],
+            docker_config: None,
+            credential: None,
+            connect_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(30),
+            attempts: 4,
+            mirror_rest: Duration::from_secs(30),
+        }
+    }
 }
 
 /// How to prove who we are. `Debug` does not show it.
@@ -41,22 +59,20 @@ pub enum Credential {
     Bearer(String),
 }
 
-/// A manifest or index as the registry gave it, its digest checked.
-#[derive(Debug, Clone)]
-pub struct Manifest {
-    /// Media type, digest and size.
-    pub descriptor: Descriptor,
-    /// The bytes.
-    pub bytes: Bytes,
-}
-
-/// Bytes of a blob as they come; a short body is an error at its end.
-pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
-
 /// A registry client. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<ClientOptions>,
+    inner: Arc<Inner>,
+}
+
+/// What all clones of a client share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) options: ClientOptions,
+    pub(crate) transports: Transports,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) auth: Auth,
+    pub(crate) redirects: Redirects,
 }
 
 impl Client {
@@ -65,7 +81,14 @@ impl Client {
     /// # Errors
     /// [`RegistryError`] where TLS cannot be set up.
     pub fn new(options: ClientOptions) -> Result<Self, RegistryError> {
-        Ok(Self { inner: Arc::new(options) })
+        let inner = Inner {
+            transports: Transports::new(options.connect_timeout),
+            endpoints: Endpoints::default(),
+            auth: Auth::new(options.docker_config.clone(), options.credential.clone()),
+            redirects: Redirects::default(),
+            options,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Fetches a manifest or index and checks its digest.
@@ -73,8 +96,7 @@ impl Client {
     /// # Errors
     /// [`RegistryError`].
     pub async fn manifest(&self, image: &Reference) -> Result<Manifest, RegistryError> {
-        let _ = (image, &self.inner);
-        todo!()
+        self.inner.manifest(image).await
     }
 
     /// Streams a blob, or a range of it. Lengths and status are checked; the digest is the caller's to check.
@@ -87,11 +109,11 @@ impl Client {
         digest: &str,
         range: Option<Range<u64>>,
     ) -> Result<BlobStream, RegistryError> {
-        let _ = (repository, digest, range);
-        todo!()
+        self.inner.blob(repository, digest, range).await
     }
 
-    /// Whether the registry has a blob, and its size in bytes.
+    /// Whether the registry has a blob, and its size in bytes. Asks the host that pushes go to: that a mirror has a
+    /// blob does not say that it need not be sent.
     ///
     /// # Errors
     /// [`RegistryError`] for any answer but yes and no.
@@ -100,8 +122,7 @@ impl Client {
         repository: &Repository,
         digest: &str,
     ) -> Result<Option<u64>, RegistryError> {
-        let _ = (repository, digest);
-        todo!()
+        self.inner.blob_size(repository, digest).await
     }
 
     /// Makes a blob of another repository of the same registry known in `to`; `false` where the registry wants it sent.
@@ -114,8 +135,7 @@ impl Client {
         digest: &str,
         from: &Repository,
     ) -> Result<bool, RegistryError> {
-        let _ = (to, digest, from);
-        todo!()
+        self.inner.mount_blob(to, digest, from).await
     }
 
     /// Sends a blob from a stream of known length and digest.
@@ -129,8 +149,7 @@ impl Client {
         size: u64,
         bytes: BoxStream<'static, std::io::Result<Bytes>>,
     ) -> Result<(), RegistryError> {
-        let _ = (repository, digest, size, bytes);
-        todo!()
+        self.inner.push_blob(repository, digest, size, bytes).await
     }
 
     /// Sends a manifest or index under the reference's tag (or digest, where it has no tag).
@@ -143,13 +162,12 @@ impl Client {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<(), RegistryError> {
-        let _ = (image, media_type, bytes);
-        todo!()
+        self.inner.push_manifest(image, media_type, bytes).await
     }
 }
 
-impl std::fmt::Debug for Credential {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credential(hidden)")
     }
 }

@@ -3,12 +3,26 @@
 //! Mirrors, private CAs and plain HTTP come from containerd's `certs.d/<host>/hosts.toml`, credentials from docker's
 //! configuration files or from the caller. One [`Client`] serves any number of registries and keeps their connections,
 //! tokens and redirects.
-#![allow(clippy::todo, reason = "interfaces stand before their bodies")]
 
+mod auth;
+mod blob;
+mod challenge;
 mod client;
+mod credentials;
 mod error;
+mod exchange;
+mod hosts;
+mod manifest;
+mod mirror;
+mod push;
 mod reference;
+mod response;
+mod token;
+mod transport;
 
-pub use client::{BlobStream, Client, ClientOptions, Credential, Manifest};
-pub use error::RegistryError;
+pub use blob::BlobStream;
+pub use client::{Client, ClientOptions, Credential};
+pub use error::{Asked, RegistryError};
+pub use manifest::Manifest;
 pub use reference::{Reference, Repository};
+pub use transport::install_crypto_provider;

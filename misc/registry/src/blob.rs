@@ -1,0 +1,282 @@
+//! Blobs and ranges of them.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE},
+};
+use reqwest::Response;
+
+use crate::{
+    RegistryError, Repository,
+    client::Inner,
+    error::Asked,
+    exchange::{RedirectKey, Request, malformed},
+    hosts::Capability,
+    mirror::Endpoint,
+    reference::is_digest,
+    response,
+};
+
+/// A stream that has come this far since it last broke may break again.
+const PROGRESS: u64 = 1 << 20;
+
+/// Bytes of a blob as they come; a short body is an error at its end.
+pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
+
+/// The start of an answer that was checked.
+struct Opened {
+    response: Response,
+    asked: Asked,
+    endpoint: Arc<Endpoint>,
+    /// Where the body ends in the blob, where it is known.
+    end: Option<u64>,
+}
+
+/// A body being read.
+struct Reading {
+    client: Arc<Inner>,
+    repository: Repository,
+    digest: String,
+    opened: Opened,
+    next: u64,
+    resumes: u32,
+    /// Where the stream last broke.
+    broke_at: u64,
+    finished: bool,
+}
+
+impl Inner {
+    pub(crate) async fn blob(
+        self: &Arc<Self>,
+        repository: &Repository,
+        digest: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobStream, RegistryError> {
+        if !is_digest(digest) {
+            return Err(RegistryError::MalformedDigest { text: digest.into() });
+        }
+        if range.as_ref().is_some_and(Range::is_empty) {
+            return Ok(stream::empty().boxed());
+        }
+        let next = range.as_ref().map_or(0, |range| range.start);
+        let opened = self.open_blob(repository, digest, range).await?;
+        let reading = Reading {
+            client: Arc::clone(self),
+            repository: repository.clone(),
+            digest: digest.into(),
+            opened,
+            next,
+            resumes: self.options.attempts.saturating_sub(1),
+            broke_at: next,
+            finished: false,
+        };
+        Ok(stream::unfold(reading, Reading::step).boxed())
+    }
+
+    async fn open_blob(
+        &self,
+        repository: &Repository,
+        digest: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Opened, RegistryError> {
+        let range = range.as_ref();
+        let work = |endpoint: Arc<Endpoint>| async move {
+            self.open_blob_at(endpoint, repository, digest, range).await
+        };
+        self.at_any_host(&repository.host, Capability::Pull, work).await
+    }
+
+    async fn open_blob_at(
+        &self,
+        endpoint: Arc<Endpoint>,
+        repository: &Repository,
+        digest: &str,
+        range: Option<&Range<u64>>,
+    ) -> Result<Opened, RegistryError> {
+        let asked = Asked { range: range.cloned(), ..endpoint.asked(repository, format!("blob {digest}")) };
+        let mut headers = HeaderMap::new();
+        if let Some(range) = range {
+            let value = HeaderValue::try_from(format!("bytes={}-{}", range.start, range.end - 1));
+            headers.insert(RANGE, value.expect("digits are a header value"));
+        }
+        let key = redirect_key(&endpoint, repository, digest);
+        if let Some(opened) = self.open_remembered(&endpoint, &key, &headers, &asked).await {
+            return Ok(opened);
+        }
+        let scopes = [format!("repository:{}:pull", repository.path)];
+        let url = endpoint.url(repository, &format!("blobs/{digest}"));
+        let request =
+            Request { method: Method::GET, url, headers, body: None, scopes: &scopes, asked: &asked };
+        let answer = self.exchange(&endpoint, &request).await?;
+        let end = self.check(&answer.response, &asked);
+        let end = match end {
+            Some(end) => end?,
+            None => {
+                return Err(
+                    response::refusal(answer.response, self.options.read_timeout, Box::new(asked)).await
+                );
+            }
+        };
+        if let Some(url) = answer.elsewhere {
+            self.redirects.remember(key, url);
+        }
+        Ok(Opened { response: answer.response, asked, endpoint, end })
+    }
+
+    /// Asks where a redirect led before. Any failure there leads back to the registry, which may send us elsewhere.
+    async fn open_remembered(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        key: &RedirectKey,
+        headers: &HeaderMap,
+        asked: &Asked,
+    ) -> Option<Opened> {
+        let url = self.redirects.get(key)?;
+        let http = endpoint.transport.client(&url).ok()?.get(url).headers(headers.clone());
+        let answer = response::send(http, self.options.read_timeout, asked).await;
+        if let Ok(response) = answer
+            && let Some(Ok(end)) = self.check(&response, asked)
+        {
+            return Some(Opened { response, asked: asked.clone(), endpoint: Arc::clone(endpoint), end });
+        }
+        self.redirects.forget(key);
+        None
+    }
+
+    /// Where the body of a good answer ends; `None` for a refusal.
+    #[allow(clippy::unused_self, reason = "reads as the other steps do")]
+    fn check(&self, response: &Response, asked: &Asked) -> Option<Result<Option<u64>, RegistryError>> {
+        let length = header_number(response.headers(), CONTENT_LENGTH.as_str());
+        let found = match (response.status(), &asked.range) {
+            (StatusCode::OK, None) => Ok(length),
+            (StatusCode::PARTIAL_CONTENT, Some(range)) => {
+                check_range(response.headers(), range, length, asked)
+            }
+            // The whole blob was asked for as a range.
+            (StatusCode::OK, Some(range)) if range.start == 0 && length == Some(range.end) => Ok(length),
+            (StatusCode::OK, Some(_)) => Err(malformed(asked, "the whole blob instead of the range")),
+            (status, _) if status.is_success() => Err(malformed(asked, &format!("status {status}"))),
+            _ => return None,
+        };
+        Some(found)
+    }
+
+    /// The size of a blob at the host that is written to.
+    pub(crate) async fn blob_size(
+        &self,
+        repository: &Repository,
+        digest: &str,
+    ) -> Result<Option<u64>, RegistryError> {
+        if !is_digest(digest) {
+            return Err(RegistryError::MalformedDigest { text: digest.into() });
+        }
+        let work = |endpoint: Arc<Endpoint>| async move {
+            let asked = endpoint.asked(repository, format!("size of blob {digest}"));
+            // One token serves the question and the push that follows it.
+            let scopes = [format!("repository:{}:pull,push", repository.path)];
+            let url = endpoint.push_url(repository, &format!("blobs/{digest}"));
+            let headers = HeaderMap::new();
+            let request =
+                Request { method: Method::HEAD, url, headers, body: None, scopes: &scopes, asked: &asked };
+            let answer = self.exchange(&endpoint, &request).await?.response;
+            match answer.status() {
+                StatusCode::OK => match header_number(answer.headers(), CONTENT_LENGTH.as_str()) {
+                    Some(size) => Ok(Some(size)),
+                    None => Err(malformed(&asked, "no length")),
+                },
+                StatusCode::NOT_FOUND => Ok(None),
+                _ => Err(response::refusal(answer, self.options.read_timeout, Box::new(asked)).await),
+            }
+        };
+        self.at_push_host(&repository.host, work).await
+    }
+}
+
+fn redirect_key(endpoint: &Endpoint, repository: &Repository, digest: &str) -> RedirectKey {
+    (endpoint.host.base.to_string(), repository.path.clone(), digest.into())
+}
+
+fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn check_range(
+    headers: &HeaderMap,
+    range: &Range<u64>,
+    length: Option<u64>,
+    asked: &Asked,
+) -> Result<Option<u64>, RegistryError> {
+    let given = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let bounds = given
+        .strip_prefix("bytes ")
+        .and_then(|rest| rest.split_once('/'))
+        .and_then(|(bounds, _)| bounds.split_once('-'))
+        .and_then(|(first, last)| Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?)));
+    if bounds != Some((range.start, range.end - 1)) {
+        return Err(malformed(asked, &format!("Content-Range {given:?}")));
+    }
+    let expected = range.end - range.start;
+    match length.filter(|length| *length != expected) {
+        Some(got) => Err(RegistryError::Length { asked: Box::new(asked.clone()), expected, got }),
+        None => Ok(Some(range.end)),
+    }
+}
+
+impl Reading {
+    async fn step(mut self) -> Option<(Result<Bytes, RegistryError>, Self)> {
+        while !self.finished {
+            match self.receive().await {
+                Ok(Some(bytes)) if bytes.is_empty() => {}
+                Ok(Some(bytes)) => return Some((Ok(bytes), self)),
+                Ok(None) => return None,
+                Err(error) => {
+                    if let Err(error) = self.resume(error).await {
+                        self.finished = true;
+                        return Some((Err(error), self));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    async fn receive(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        if self.opened.end == Some(self.next) {
+            return Ok(None);
+        }
+        let limit = self.client.options.read_timeout;
+        let length_error = |opened: &Opened, end: u64, got: u64| RegistryError::Length {
+            asked: Box::new(opened.asked.clone()),
+            expected: end,
+            got,
+        };
+        let bytes = response::next(&mut self.opened.response, limit, &self.opened.asked).await?;
+        let reached = self.next + bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        match (&bytes, self.opened.end) {
+            (None, Some(end)) => return Err(length_error(&self.opened, end, reached)),
+            (Some(_), Some(end)) if reached > end => return Err(length_error(&self.opened, end, reached)),
+            _ => self.next = reached,
+        }
+        Ok(bytes)
+    }
+
+    /// Goes on after a broken body, at another host where there is one.
+    async fn resume(&mut self, error: RegistryError) -> Result<(), RegistryError> {
+        let client = Arc::clone(&self.client);
+        client.judge(&self.opened.endpoint.host, &error);
+        client.redirects.forget(&redirect_key(&self.opened.endpoint, &self.repository, &self.digest));
+        if self.next - self.broke_at >= PROGRESS {
+            self.resumes = client.options.attempts.saturating_sub(1);
+        }
+        let (Some(end), Some(resumes)) = (self.opened.end, self.resumes.checked_sub(1)) else {
+            return Err(error);
+        };
+        (self.resumes, self.broke_at) = (resumes, self.next);
+        self.opened = client.open_blob(&self.repository, &self.digest, Some(self.next..end)).await?;
+        Ok(())
+    }
+}
