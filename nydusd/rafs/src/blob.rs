@@ -16,10 +16,22 @@ pub mod feature {
     pub const INLINED_FS_META: u32 = 0x2;
     /// 24-byte records in the CI table.
     pub const CHUNK_INFO_V2: u32 = 0x4;
+    /// Chunks are parts of a gzip stream, reached through saved decoder states.
+    pub const ZRAN: u32 = 0x8;
+    /// The chunk table stands in a blob of its own.
+    pub const SEPARATE: u32 = 0x10;
     /// The blob holds the digests of its chunks.
     pub const INLINED_CHUNK_DIGEST: u32 = 0x20;
+    /// The blob is a plain tar file.
+    pub const TARFS: u32 = 0x40;
     /// Small chunks share one compressed unit.
     pub const BATCH: u32 = 0x80;
+    /// Chunks are encrypted.
+    pub const ENCRYPTED: u32 = 0x100;
+    /// Only a dictionary of chunks.
+    pub const CHUNK_DICT: u32 = 0x200;
+    /// The blob is served by something else than a blob backend.
+    pub const EXTERNAL: u32 = 0x800;
     /// Tar headers stand between the parts.
     pub const HAS_TAR_HEADER: u32 = 0x1000_0000;
     /// A table of contents stands at the end.

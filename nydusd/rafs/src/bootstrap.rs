@@ -2,6 +2,17 @@
 
 use std::fmt;
 
+mod dir;
+mod extent;
+mod inode;
+mod open;
+mod table;
+mod walk;
+mod xattr;
+
+use crate::layout::inode::Epoch;
+use crate::layout::superblock::Table;
+pub use crate::layout::superblock::flag;
 use crate::{Blob, BlobIndex, Chunk, ChunkIndex, FileType, FormatError, Nid, Tree};
 
 /// A checked bootstrap over bytes that stay with the caller's container: a `Vec`, a slice, or a memory map.
@@ -10,12 +21,34 @@ use crate::{Blob, BlobIndex, Chunk, ChunkIndex, FileType, FormatError, Nid, Tree
 /// number of files, and nothing is kept in memory for an inode.
 pub struct Bootstrap<B> {
     bytes: B,
+    image: Image,
 }
 
 impl<B> fmt::Debug for Bootstrap<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bootstrap").finish_non_exhaustive()
+        f.debug_struct("Bootstrap").field("image", &self.image).finish_non_exhaustive()
     }
+}
+
+/// What opening has read: places of the parts, and the blobs.
+#[derive(Debug)]
+struct Image {
+    summary: Summary,
+    root: Nid,
+    block_bits: u8,
+    chunk_bits: u32,
+    meta_offset: u64,
+    epoch: Epoch,
+    blobs: Vec<Blob>,
+    chunk_table: Table,
+    prefetch_table: Table,
+}
+
+/// The bytes with what is known of them: everything but opening works on this.
+#[derive(Debug, Clone, Copy)]
+struct View<'a> {
+    bytes: &'a [u8],
+    image: &'a Image,
 }
 
 /// Facts of the whole image.
@@ -90,27 +123,34 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
     /// # Errors
     /// [`FormatError`] for anything that the format does not allow, RAFS v5 included.
     pub fn open(bytes: B) -> Result<Self, FormatError> {
-        let _ = bytes.as_ref();
-        todo!()
+        let image = Image::open(bytes.as_ref())?;
+        let this = Self { bytes, image };
+        this.view().directory(this.root())?;
+        Ok(this)
+    }
+
+    #[inline]
+    fn view(&self) -> View<'_> {
+        View { bytes: self.bytes.as_ref(), image: &self.image }
     }
 
     /// Facts of the whole image.
     pub fn summary(&self) -> &Summary {
-        todo!()
+        &self.image.summary
     }
 
     /// The root directory.
     pub fn root(&self) -> Nid {
-        todo!()
+        self.image.root
     }
 
     /// Attributes of an inode.
     ///
     /// # Errors
     /// [`FormatError`] where `nid` is no inode or a broken one.
+    #[inline]
     pub fn attributes(&self, nid: Nid) -> Result<Attributes, FormatError> {
-        let _ = (nid, self.bytes.as_ref());
-        todo!()
+        self.view().attributes(nid)
     }
 
     /// Looks up one name in a directory by binary search; `None` where there is no such name.
@@ -118,8 +158,7 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
     /// # Errors
     /// [`FormatError`] where the directory is broken or no directory.
     pub fn lookup(&self, directory: Nid, name: &[u8]) -> Result<Option<(Nid, FileType)>, FormatError> {
-        let _ = (directory, name);
-        todo!()
+        self.view().directory(directory)?.lookup(name)
     }
 
     /// Entries of a directory in name order, from `cookie` on; 0 is the beginning.
@@ -131,10 +170,7 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
         directory: Nid,
         cookie: u64,
     ) -> Result<impl Iterator<Item = Result<DirEntry<'_>, FormatError>>, FormatError> {
-        let _ = (directory, cookie);
-        todo!();
-        #[allow(unreachable_code, reason = "gives the signature its type until the body is there")]
-        Ok(std::iter::empty())
+        Ok(self.view().directory(directory)?.entries(cookie))
     }
 
     /// Target of a symbolic link.
@@ -142,8 +178,7 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
     /// # Errors
     /// [`FormatError`] where the inode is broken or no link.
     pub fn link_target(&self, nid: Nid) -> Result<Vec<u8>, FormatError> {
-        let _ = nid;
-        todo!()
+        self.view().link_target(nid)
     }
 
     /// Extended attributes of an inode: full name and value.
@@ -151,8 +186,15 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
     /// # Errors
     /// [`FormatError`] where the inode or its attributes are broken.
     pub fn xattrs(&self, nid: Nid) -> Result<Vec<(Vec<u8>, &[u8])>, FormatError> {
-        let _ = nid;
-        todo!()
+        self.view().xattrs(nid)
+    }
+
+    /// Value of one extended attribute by full name; `None` where the inode does not have it.
+    ///
+    /// # Errors
+    /// [`FormatError`] where the inode or its attributes are broken.
+    pub fn xattr(&self, nid: Nid, name: &[u8]) -> Result<Option<&[u8]>, FormatError> {
+        self.view().xattr(nid, name)
     }
 
     /// The parts of a file that hold `len` bytes from `offset` on, in file order, cut at the end of the file.
@@ -160,27 +202,33 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
     /// # Errors
     /// [`FormatError`] where the inode is broken or no regular file.
     pub fn extents(&self, nid: Nid, offset: u64, len: u64) -> Result<Vec<Extent>, FormatError> {
-        let _ = (nid, offset, len);
-        todo!()
+        self.view().extents(nid, offset, len)
     }
 
     /// Blobs of the image in table order, without their chunks ([`Blob::chunks`] is empty).
     pub fn blobs(&self) -> &[Blob] {
-        todo!()
+        &self.image.blobs
     }
 
     /// Chunks of one blob by number, from the bootstrap's chunk table. `None`: the table has no record of it.
     ///
+    /// There are [`Blob::chunk_count`] of them. Where memory matters, [`Self::chunk_records`] needs none.
+    ///
     /// # Errors
     /// [`FormatError`] where a record of that blob is broken.
     pub fn chunks(&self, blob: BlobIndex) -> Result<Vec<Option<Chunk>>, FormatError> {
-        let _ = blob;
-        todo!()
+        self.view().chunks(blob)
+    }
+
+    /// Records of the bootstrap's chunk table, in no order that means anything: blob, number in it, chunk. A record is
+    /// checked as it comes.
+    pub fn chunk_records(&self) -> impl Iterator<Item = Result<(BlobIndex, ChunkIndex, Chunk), FormatError>> {
+        self.view().chunk_records()
     }
 
     /// Inodes to fetch ahead of use, first one first; a directory stands for all below it.
     pub fn prefetch(&self) -> Vec<Nid> {
-        todo!()
+        self.view().prefetch().collect()
     }
 
     /// The whole image as a tree, with blobs and chunks.
@@ -188,6 +236,6 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
     /// # Errors
     /// [`FormatError`] for the first broken part; a directory reached twice is one.
     pub fn to_tree(&self) -> Result<Tree, FormatError> {
-        todo!()
+        walk::to_tree(self.view())
     }
 }

@@ -60,7 +60,9 @@ impl Encoder {
     /// [`FormatError::Unsupported`] for gzip, which is only ever read.
     pub fn new(compressor: Compressor) -> Result<Self, FormatError> {
         let zstd = match compressor {
-            Compressor::Gzip => return Err(FormatError::Unsupported { what: "writing gzip chunks", bits: 0 }),
+            Compressor::Gzip => {
+                return Err(FormatError::Unsupported { what: "writing gzip chunks", bits: 0 });
+            }
             Compressor::Zstd => {
                 Some(zstd::bulk::Compressor::new(Self::ZSTD_LEVEL).expect("zstd allocates a context"))
             }

@@ -59,6 +59,18 @@ pub enum FormatError {
         /// Length that was to come out, in bytes.
         expected: usize,
     },
+    /// Bytes whose SHA-256 is not the one stated.
+    #[error("{what} does not have the SHA-256 that the table of contents states")]
+    Digest {
+        /// Which part.
+        what: Box<str>,
+    },
+    /// Two blobs of one bootstrap with the same id.
+    #[error("blob id {id} stands twice in the blob table")]
+    DuplicateBlob {
+        /// The id.
+        id: crate::BlobId,
+    },
     /// A tree that is too large for the format.
     #[error("{what}: {found} is more than the format's {limit}")]
     TooLarge {

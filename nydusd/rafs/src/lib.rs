@@ -19,6 +19,7 @@ mod compress;
 mod digest;
 mod error;
 mod id;
+mod layout;
 mod tree;
 mod writer;
 

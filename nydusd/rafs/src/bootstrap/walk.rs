@@ -1,0 +1,157 @@
+//! The whole image as a tree, breadth first.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::View;
+use super::inode::Inode;
+use crate::layout::chunk_addr;
+use crate::layout::inode::DataLayout;
+use crate::{ChunkRef, FileType, FormatError, InodeId, Kind, Meta, Nid, Tree};
+
+pub(super) fn to_tree(view: View<'_>) -> Result<Tree, FormatError> {
+    let mut walk = Walk {
+        view,
+        unclaimed: view.bytes.len() as u64,
+        tree: Tree { inodes: Vec::new(), ..Tree::new(view.image.summary.chunk_size) },
+        ids: HashMap::new(),
+        directories: Vec::new(),
+    };
+    walk.tree.blobs = walk.blobs()?;
+    walk.add(view.image.root)?;
+    let mut next = 0;
+    while let Some((id, inode)) = walk.directories.get(next).copied() {
+        walk.fill(id, &inode)?;
+        next += 1;
+    }
+    walk.tree.prefetch = view.prefetch().filter_map(|nid| walk.ids.get(&nid).copied()).collect();
+    Ok(walk.tree)
+}
+
+struct Walk<'a> {
+    view: View<'a>,
+    /// Bytes of the bootstrap that no inode has claimed. Every inode's record and content are its own, so a hostile
+    /// image that lets many inodes share bytes runs out of it before memory does.
+    unclaimed: u64,
+    tree: Tree,
+    ids: HashMap<Nid, InodeId>,
+    directories: Vec<(InodeId, Inode)>,
+}
+
+impl Walk<'_> {
+    fn blobs(&self) -> Result<Vec<crate::Blob>, FormatError> {
+        let mut blobs = self.view.image.blobs.clone();
+        for blob in &mut blobs {
+            blob.chunks = vec![None; blob.chunk_count as usize];
+        }
+        for record in self.view.chunk_records() {
+            let (blob, number, chunk) = record?;
+            blobs[usize::from(blob.0)].chunks[number.0 as usize] = Some(chunk);
+        }
+        Ok(blobs)
+    }
+
+    /// Adds an inode not seen before, and remembers a directory to be filled.
+    fn add(&mut self, nid: Nid) -> Result<(InodeId, FileType), FormatError> {
+        let inode = self.view.inode(nid)?;
+        self.claim(&inode)?;
+        let kind = self.kind(&inode)?;
+        let file_type = kind.file_type();
+        let meta = self.meta(&inode)?;
+        let id = self.tree.add(crate::Inode { meta, kind });
+        self.ids.insert(nid, id);
+        if file_type == FileType::Directory {
+            self.directories.push((id, inode));
+        }
+        Ok((id, file_type))
+    }
+
+    fn claim(&mut self, inode: &Inode) -> Result<(), FormatError> {
+        let record = &inode.record;
+        let content = match (record.file_type, record.layout) {
+            (FileType::File, DataLayout::Chunked) => {
+                self.view.chunk_count(record.size).saturating_mul(chunk_addr::LEN as u64)
+            }
+            (FileType::Directory | FileType::Symlink, _) => record.size,
+            _ => 0,
+        };
+        let claim = content.saturating_add(record.len_with_xattrs());
+        let left = self.unclaimed.checked_sub(claim);
+        self.unclaimed = left.ok_or_else(|| inode.fault("content", "overlaps that of other inodes"))?;
+        Ok(())
+    }
+
+    fn kind(&self, inode: &Inode) -> Result<Kind, FormatError> {
+        Ok(match inode.record.file_type {
+            FileType::Directory => Kind::Directory(BTreeMap::new()),
+            FileType::File => Kind::File { size: inode.record.size, chunks: self.chunk_refs(inode)? },
+            FileType::Symlink => Kind::Symlink(self.view.link_target(inode.nid)?),
+            FileType::CharDevice => Kind::CharDevice(inode.record.u),
+            FileType::BlockDevice => Kind::BlockDevice(inode.record.u),
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+        })
+    }
+
+    fn chunk_refs(&self, inode: &Inode) -> Result<Vec<ChunkRef>, FormatError> {
+        let count = self.view.chunk_count(inode.record.size);
+        let (indexes, at) = self.view.chunk_indexes(inode, 0, count)?;
+        let refs = indexes.chunks_exact(chunk_addr::LEN).map(|record| {
+            let addr = self.view.chunk_addr(record, at)?;
+            let known = self.tree.blobs[usize::from(addr.blob.0)].chunks[addr.chunk.0 as usize];
+            let place = u64::from(addr.block) << self.view.image.block_bits;
+            if known.is_some_and(|chunk| chunk.uncompressed_offset != place) {
+                return Err(inode.fault("chunk index", "has another block than the chunk table"));
+            }
+            Ok(ChunkRef { blob: addr.blob, chunk: addr.chunk })
+        });
+        refs.collect()
+    }
+
+    fn meta(&self, inode: &Inode) -> Result<Meta, FormatError> {
+        let record = &inode.record;
+        let xattrs = self.view.xattrs_of(inode)?;
+        let xattrs: Result<BTreeMap<_, _>, FormatError> =
+            xattrs.map(|xattr| xattr.map(|found| (found.name(), found.value.to_vec()))).collect();
+        Ok(Meta {
+            permissions: record.permissions,
+            uid: record.uid,
+            gid: record.gid,
+            mtime: record.mtime,
+            mtime_nsec: record.mtime_nsec,
+            xattrs: xattrs?,
+        })
+    }
+
+    fn fill(&mut self, id: InodeId, inode: &Inode) -> Result<(), FormatError> {
+        let mut children = BTreeMap::new();
+        let mut last: Option<&[u8]> = None;
+        for entry in self.view.directory_of(inode)?.entries(0) {
+            let entry = entry?;
+            if last.is_some_and(|last| last >= entry.name) {
+                return Err(inode.fault("directory", "is not sorted by name"));
+            }
+            last = Some(entry.name);
+            if matches!(entry.name, b"." | b"..") {
+                continue;
+            }
+            let (child, file_type) = self.child(entry.nid)?;
+            if file_type != entry.file_type {
+                return Err(inode.fault("directory entry", "tells another type than the inode"));
+            }
+            children.insert(entry.name.to_vec(), child);
+        }
+        self.tree.inode_mut(id).kind = Kind::Directory(children);
+        Ok(())
+    }
+
+    fn child(&mut self, nid: Nid) -> Result<(InodeId, FileType), FormatError> {
+        let Some(&id) = self.ids.get(&nid) else {
+            return self.add(nid);
+        };
+        let file_type = self.tree.inode(id).kind.file_type();
+        if file_type == FileType::Directory {
+            return Err(FormatError::Inode { what: "directory", nid: nid.0, problem: "is reached twice" });
+        }
+        Ok((id, file_type))
+    }
+}
