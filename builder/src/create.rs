@@ -29,6 +29,8 @@ pub struct LayerOptions {
     pub toc: bool,
     /// Files whose chunks come first.
     pub prefetch: PrefetchList,
+    /// Where temporary files go, which only a prefetch list needs.
+    pub spool_dir: std::path::PathBuf,
 }
 
 /// A finished layer.
@@ -90,7 +92,8 @@ pub fn build_layer<W: Write + Send>(
     let mut layer = LayerTree::new(options.chunks.chunk_size);
     let out = HashingWriter::new(out);
     let (chunked, tree) = if options.prefetch.is_empty() {
-        let (chunked, files) = stream(options.chunks, out, |feed, files| read_all(source, &mut layer, feed, files))?;
+        let (chunked, files) =
+            stream(options.chunks, out, |feed, files| read_all(source, &mut layer, feed, files))?;
         let mut tree = layer.into_tree();
         files.fill(&mut tree, |n| chunked.order[n as usize]);
         (chunked, tree)

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 /// Writes through, hashing and counting what went out.
 #[derive(Debug)]
-pub struct HashingWriter<W: Write> {
+pub(crate) struct HashingWriter<W: Write> {
     inner: BufWriter<Hashed<W>>,
 }
 
@@ -19,7 +19,7 @@ struct Hashed<W> {
 
 impl<W: Write> HashingWriter<W> {
     /// A writer to `inner`. Small writes are gathered.
-    pub fn new(inner: W) -> Self {
+    pub(crate) fn new(inner: W) -> Self {
         Self { inner: BufWriter::with_capacity(256 << 10, Hashed { inner, sha256: Sha256::new(), len: 0 }) }
     }
 
@@ -27,7 +27,7 @@ impl<W: Write> HashingWriter<W> {
     ///
     /// # Errors
     /// Where gathered bytes cannot be written.
-    pub fn state(&mut self) -> io::Result<([u8; 32], u64)> {
+    pub(crate) fn state(&mut self) -> io::Result<([u8; 32], u64)> {
         self.inner.flush()?;
         let hashed = self.inner.get_ref();
         Ok((hashed.sha256.clone().finalize().into(), hashed.len))

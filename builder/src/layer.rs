@@ -98,7 +98,9 @@ impl LayerTree {
             return Err(BuildError::entry(&full, "has a name of more than 255 bytes"));
         }
         let kind = match kind {
-            EntryKind::HardLink(target) if !is_whiteout => return self.add_link(&full, parent, name, &target, meta),
+            EntryKind::HardLink(target) if !is_whiteout => {
+                return self.add_link(&full, parent, name, &target, meta);
+            }
             _ if is_whiteout => Kind::File { size: 0, chunks: Vec::new() },
             EntryKind::HardLink(_) => Kind::File { size: 0, chunks: Vec::new() },
             EntryKind::Directory => Kind::Directory(std::collections::BTreeMap::new()),
@@ -159,7 +161,8 @@ impl LayerTree {
         target: &[u8],
         meta: Meta,
     ) -> Result<Added, BuildError> {
-        let path = clean(target).map_err(|_| BuildError::entry(entry, "is a hard link to outside of the root"))?;
+        let path =
+            clean(target).map_err(|_| BuildError::entry(entry, "is a hard link to outside of the root"))?;
         let Some((last, parents)) = path.split_last() else {
             return Err(BuildError::entry(entry, "is a hard link to the root"));
         };
@@ -190,7 +193,9 @@ impl LayerTree {
             let at = steps.at();
             let id = match self.child(at, &part) {
                 Some(id) => id,
-                None => self.put(at, &part, Inode { meta: implied(), kind: Kind::Directory(Default::default()) }),
+                None => {
+                    self.put(at, &part, Inode { meta: implied(), kind: Kind::Directory(Default::default()) })
+                }
             };
             steps.enter(&self.tree, id)?;
         }

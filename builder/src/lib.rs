@@ -2,7 +2,6 @@
 //!
 //! - [`source`] gives the entries of a layer, [`layer`] makes their tree, [`pipeline`] stores their content.
 //! - [`create`] builds one layer, [`overlay`] merges layers, [`convert`] does whole images.
-#![allow(clippy::todo, reason = "interfaces stand before their bodies")]
 
 pub mod convert;
 pub mod create;
@@ -13,7 +12,9 @@ pub mod overlay;
 pub mod pipeline;
 mod prefetch_list;
 pub mod source;
+mod stream;
 
 pub use convert::{ConvertOptions, Platforms, Progress, Report, convert};
 pub use error::BuildError;
 pub use prefetch_list::PrefetchList;
+pub use rafs::{Compressor, DigestAlgorithm};

@@ -123,7 +123,8 @@ impl Overlay {
             let directory = walk(&self.tree, parents).ok().flatten();
             let names = directory.and_then(|directory| self.tree.children(directory));
             let id = names.and_then(|names| names.get(*name)).filter(|id| self.tree.children(**id).is_none());
-            let missing = || BuildError::entry(target, "is the target of a hard link, and in none of the layers");
+            let missing =
+                || BuildError::entry(target, "is the target of a hard link, and in none of the layers");
             found.insert(InodeId(number), *id.ok_or_else(missing)?);
         }
         Ok(found)
@@ -149,7 +150,13 @@ impl Overlay {
     }
 
     /// Puts one entry into directory `to`; gives the pair to go on with where it is a directory.
-    fn place(&mut self, upper: &mut Upper, to: InodeId, name: Vec<u8>, id: InodeId) -> Option<(InodeId, InodeId)> {
+    fn place(
+        &mut self,
+        upper: &mut Upper,
+        to: InodeId,
+        name: Vec<u8>,
+        id: InodeId,
+    ) -> Option<(InodeId, InodeId)> {
         let existing = self.tree.children(to).and_then(|names| names.get(&name)).copied();
         if let Some(known) = upper.moved.get(&id).copied() {
             self.name(to, name, known);

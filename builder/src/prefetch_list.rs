@@ -92,7 +92,9 @@ mod tests {
 
     #[test]
     fn a_list_keeps_order_and_drops_ranges_comments_and_the_root() {
-        let list = PrefetchList::parse(b"/\n# start\n/usr//bin/python\n/lib/a b\t0 4096\n/usr/bin/python\nrelative\n");
+        let list = PrefetchList::parse(
+            b"/\n# start\n/usr//bin/python\n/lib/a b\t0 4096\n/usr/bin/python\nrelative\n",
+        );
         assert_eq!(list.paths.in_order, [b"usr/bin/python".to_vec(), b"lib/a b".to_vec()]);
     }
 

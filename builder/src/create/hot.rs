@@ -11,7 +11,7 @@ use std::{
 
 use rafs::{InodeId, Kind, Tree};
 
-use super::{FileChunks, LayerOptions, feed_file, stream};
+use super::{LayerOptions, feed_file, stream};
 use crate::{
     BuildError,
     hashing::HashingWriter,
@@ -42,8 +42,8 @@ pub(super) fn build<W: Write + Send>(
     out: HashingWriter<W>,
     options: &LayerOptions,
 ) -> Result<(Chunked<HashingWriter<W>>, Tree), BuildError> {
-    let mut shelf = Shelf { spool: BufWriter::new(spool()?), len: 0, files: Vec::new() };
-    let cold_sink = BufWriter::with_capacity(256 << 10, spool()?);
+    let mut shelf = Shelf { spool: BufWriter::new(spool(options)?), len: 0, files: Vec::new() };
+    let cold_sink = BufWriter::with_capacity(256 << 10, spool(options)?);
     let (cold, cold_files) = stream(options.chunks, cold_sink, |feed, files| {
         while let Some(entry) = source.next_entry()? {
             let rank = options.prefetch.rank(&entry.path);
@@ -123,11 +123,10 @@ fn follow<W: Write + Send>(
     Ok(places)
 }
 
-fn spool() -> Result<File, BuildError> {
-    tempfile::tempfile().map_err(spool_error)
+fn spool(options: &LayerOptions) -> Result<File, BuildError> {
+    tempfile::tempfile_in(&options.spool_dir).map_err(spool_error)
 }
 
 fn spool_error(source: std::io::Error) -> BuildError {
     BuildError::Write { what: "temporary file for listed files".into(), source }
 }
-

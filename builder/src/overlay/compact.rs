@@ -19,7 +19,9 @@ pub(super) fn compact(mut tree: Tree) -> Tree {
             }
             match &mut tree.inode_mut(id).kind {
                 Kind::Directory(_) => todo.push_back(id),
-                Kind::File { chunks, .. } => chunks.iter_mut().for_each(|chunk| use_chunk(chunk, &mut order, &mut used)),
+                Kind::File { chunks, .. } => {
+                    chunks.iter_mut().for_each(|chunk| use_chunk(chunk, &mut order, &mut used))
+                }
                 _ => {}
             }
         }

@@ -57,7 +57,11 @@ impl<'a, S: Sink> Appender<'a, S> {
     }
 
     /// Takes batches as they come, and appends them in order until all senders are gone.
-    pub(super) fn run(mut self, finished: &Receiver<Batch>, spent: &Sender<Batch>) -> Result<Chunked<S>, BuildError> {
+    pub(super) fn run(
+        mut self,
+        finished: &Receiver<Batch>,
+        spent: &Sender<Batch>,
+    ) -> Result<Chunked<S>, BuildError> {
         let mut early = BTreeMap::new();
         let mut next = 0;
         while let Ok(batch) = finished.recv() {
@@ -95,13 +99,19 @@ impl<'a, S: Sink> Appender<'a, S> {
 
 impl<S: Sink> Chunked<S> {
     /// Appends a stored chunk behind the last one.
-    pub(crate) fn push(&mut self, bytes: &[u8], key: ChunkKey, is_compressed: bool) -> Result<(), BuildError> {
+    pub(crate) fn push(
+        &mut self,
+        bytes: &[u8],
+        key: ChunkKey,
+        is_compressed: bool,
+    ) -> Result<(), BuildError> {
         let (digest, uncompressed_size) = key;
         let last = self.chunks.last();
         let end = last.map_or(0, |last| last.uncompressed_offset + u64::from(last.uncompressed_size));
         let chunk = Chunk {
             digest,
-            compressed_offset: last.map_or(0, |last| last.compressed_offset + u64::from(last.compressed_size)),
+            compressed_offset: last
+                .map_or(0, |last| last.compressed_offset + u64::from(last.compressed_size)),
             compressed_size: u32::try_from(bytes.len()).expect("stored chunks are not larger than chunks"),
             uncompressed_offset: end.next_multiple_of(BLOCK_SIZE),
             uncompressed_size,

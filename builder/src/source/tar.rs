@@ -59,13 +59,10 @@ impl<R: Read> TarSource<R> {
         }
     }
 
-    /// Reads what follows the end mark, so that whoever hashes the stream sees all of it.
-    ///
-    /// # Errors
-    /// [`BuildError::Read`].
-    pub fn drain(mut self) -> Result<(), BuildError> {
-        std::io::copy(&mut self.inner, &mut std::io::sink()).map_err(BuildError::read("the end of the layer"))?;
-        Ok(())
+    /// The stream behind the end mark.
+    #[must_use]
+    pub fn into_inner(self) -> R {
+        self.inner
     }
 
     fn broken(&self, problem: impl Into<std::borrow::Cow<'static, str>>) -> BuildError {
@@ -98,7 +95,10 @@ impl<R: Read> TarSource<R> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(source) => {
                     let after = String::from_utf8_lossy(&self.last);
-                    return Err(BuildError::Read { what: format!("the layer behind entry {after:?}"), source });
+                    return Err(BuildError::Read {
+                        what: format!("the layer behind entry {after:?}"),
+                        source,
+                    });
                 }
             }
         }
@@ -117,7 +117,8 @@ impl<R: Read> TarSource<R> {
     }
 
     fn skip_rest(&mut self) -> Result<(), BuildError> {
-        let rest = self.stored.checked_add(self.padding).ok_or_else(|| self.broken("has an impossible size"))?;
+        let rest =
+            self.stored.checked_add(self.padding).ok_or_else(|| self.broken("has an impossible size"))?;
         (self.stored, self.padding) = (0, 0);
         self.skip(rest)
     }
@@ -299,7 +300,11 @@ impl<R: Read> Source for TarSource<R> {
             let run = if is_hole { gap } else { next.map_or(0, |segment| segment.end() - self.position) };
             let step = usize::try_from(run).map_or(buf.len(), |run| run.min(buf.len()));
             let (now, later) = buf.split_at_mut(step);
-            if is_hole { now.fill(0) } else { self.read_stored(now)? }
+            if is_hole {
+                now.fill(0)
+            } else {
+                self.read_stored(now)?
+            }
             self.position += step as u64;
             while self.segments.front().is_some_and(|segment| segment.end() <= self.position) {
                 self.segments.pop_front();

@@ -12,7 +12,8 @@ pub(super) fn read_all(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     for name in names.split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let c_name = CString::new(name)?;
         // SAFETY: path and name are NUL-terminated, and the buffer is as long as said.
-        let value = sized(|buf, len| unsafe { libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), buf.cast(), len) })?;
+        let value =
+            sized(|buf, len| unsafe { libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), buf.cast(), len) })?;
         found.insert(name.to_vec(), value);
     }
     Ok(found)

@@ -27,7 +27,9 @@ impl Header {
         let kind = record[156];
         let is_device = matches!(kind, b'3' | b'4');
         let device = |at: usize| match is_device {
-            true => u32::try_from(number(&record[at..at + 8])?).map_err(|_| "has an impossible device number"),
+            true => {
+                u32::try_from(number(&record[at..at + 8])?).map_err(|_| "has an impossible device number")
+            }
             false => Ok(0),
         };
         Ok(Self {

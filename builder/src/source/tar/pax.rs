@@ -24,7 +24,10 @@ impl Records {
         while !bytes.is_empty() {
             let space = bytes.iter().take(21).position(|b| *b == b' ').ok_or(BROKEN)?;
             let len = sparse::decimal(&bytes[..space]).map_err(|_| BROKEN)?;
-            let len = usize::try_from(len).ok().filter(|len| *len <= bytes.len() && *len > space + 2).ok_or(BROKEN)?;
+            let len = usize::try_from(len)
+                .ok()
+                .filter(|len| *len <= bytes.len() && *len > space + 2)
+                .ok_or(BROKEN)?;
             let (record, rest) = bytes.split_at(len);
             let record = record[space + 1..].strip_suffix(b"\n").ok_or(BROKEN)?;
             let equals = record.iter().position(|b| *b == b'=').filter(|at| *at > 0).ok_or(BROKEN)?;

@@ -1,0 +1,198 @@
+//! One image: its layers side by side, then their merge.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use oci_spec::image::Descriptor;
+use rafs::Tree;
+use tempfile::TempDir;
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use super::{
+    ConvertError, Event, ImageReport, LayerReport, Progress,
+    layer::{LayerTask, convert_layer},
+    manifest::{SourceImage, bootstrap_layer},
+    source::ImageSource,
+    target::ImageTarget,
+};
+use crate::{
+    BuildError,
+    create::{BuiltLayer, LayerOptions, write_bootstrap},
+    overlay::{Overlay, Rules},
+};
+
+/// Layers in work at one time: the next one is read while the last one's end is written and sent. Each keeps all cores
+/// busy by itself; more would only need more memory.
+const LAYERS_AT_ONCE: usize = 2;
+
+/// What the images of one conversion share.
+pub(super) struct Converter {
+    shared: Arc<Shared>,
+    /// Stops threads that are still at work when the conversion is dropped.
+    _stop: StopOnDrop,
+}
+
+struct Shared {
+    source: ImageSource,
+    target: ImageTarget,
+    options: LayerOptions,
+    work: TempDir,
+    progress: Arc<dyn Progress>,
+    is_stopped: Arc<AtomicBool>,
+    turns: Semaphore,
+    /// Layers done, by digest: images of several platforms may share some.
+    done: Mutex<HashMap<String, Arc<Done>>>,
+}
+
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A layer that stands in the target.
+struct Done {
+    built: BuiltLayer,
+    report: LayerReport,
+}
+
+impl Converter {
+    pub(super) fn new(
+        source: ImageSource,
+        target: ImageTarget,
+        options: LayerOptions,
+        work: TempDir,
+        progress: Arc<dyn Progress>,
+    ) -> Self {
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let shared = Shared {
+            source,
+            target,
+            options,
+            work,
+            progress,
+            is_stopped: is_stopped.clone(),
+            turns: Semaphore::new(LAYERS_AT_ONCE),
+            done: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), _stop: StopOnDrop(is_stopped) }
+    }
+
+    pub(super) fn target(&self) -> &ImageTarget {
+        &self.shared.target
+    }
+
+    /// Converts one image up to its manifest, which is not sent yet.
+    pub(super) async fn image(
+        &self,
+        image: &SourceImage,
+    ) -> Result<(Descriptor, Vec<u8>, ImageReport), ConvertError> {
+        let layers = self.layers(image).await?;
+        let trees = layers.iter().map(|layer| (layer.built.tree.clone(), layer.report.source_digest.clone()));
+        let trees: Vec<_> = trees.collect();
+        let bootstrap = self.merge(image, trees).await?;
+        let built: Vec<_> = layers.iter().map(|layer| &layer.built).collect();
+        let (bootstrap, diff_id) =
+            bootstrap_layer(&bootstrap, &built).map_err(ConvertError::file("make the bootstrap layer"))?;
+        let mut diff_ids: Vec<_> = layers.iter().map(|layer| layer.report.digest.clone()).collect();
+        diff_ids.push(diff_id);
+        let config = image.new_config(&diff_ids)?;
+        let blobs: Vec<_> =
+            layers.iter().map(|layer| (hex::encode(layer.built.sha256), layer.built.size)).collect();
+        let (descriptor, manifest) = image.new_manifest(&config, &blobs, &bootstrap)?;
+        let bootstrap_size = bootstrap.len() as u64;
+        self.shared.target.bytes(bootstrap).await?;
+        self.shared.target.bytes(config).await?;
+        let digest = descriptor.digest().to_string();
+        self.shared.progress.event(Event::ImageDone { platform: &image.platform, digest: &digest });
+        let report = ImageReport {
+            platform: image.platform.clone(),
+            source_digest: image.descriptor.digest().to_string(),
+            digest,
+            source_size: image.manifest.layers().iter().map(Descriptor::size).sum(),
+            blobs_size: blobs.iter().map(|(_, size)| size).sum(),
+            bootstrap_size,
+            layers: layers.iter().map(|layer| layer.report.clone()).collect(),
+        };
+        Ok((descriptor, manifest, report))
+    }
+
+    async fn layers(&self, image: &SourceImage) -> Result<Vec<Arc<Done>>, ConvertError> {
+        let mut tasks = JoinSet::new();
+        let mut begun = std::collections::HashSet::new();
+        for (descriptor, diff_id) in image.manifest.layers().iter().zip(&image.diff_ids) {
+            let digest = descriptor.digest().to_string();
+            if self.shared.done(&digest).is_some() || !begun.insert(digest.clone()) {
+                continue;
+            }
+            let task = LayerTask { digest, size: descriptor.size(), diff_id: diff_id.clone() };
+            let (shared, descriptor) = (self.shared.clone(), descriptor.clone());
+            tasks.spawn(async move { shared.layer(task, descriptor).await });
+        }
+        while let Some(joined) = tasks.join_next().await {
+            if let Err(error) = joined.map_err(|_| ConvertError::Stopped).flatten() {
+                self.shared.is_stopped.store(true, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        let digests = image.manifest.layers().iter().map(|layer| layer.digest().to_string());
+        Ok(digests.map(|digest| self.shared.done(&digest).expect("every layer was converted")).collect())
+    }
+
+    async fn merge(&self, image: &SourceImage, trees: Vec<(Tree, String)>) -> Result<Vec<u8>, ConvertError> {
+        let options = self.shared.options.clone();
+        let merged = tokio::task::spawn_blocking(move || {
+            let mut overlay = Overlay::new(options.chunks.chunk_size, Rules::Containerd);
+            for (tree, name) in trees {
+                overlay.push(tree, &name)?;
+            }
+            let mut tree = overlay.finish();
+            tree.prefetch = options.prefetch.inodes(&tree);
+            write_bootstrap(&tree)
+        });
+        let merged: Result<Vec<u8>, BuildError> = merged.await.map_err(|_| ConvertError::Stopped)?;
+        merged.map_err(|source| ConvertError::Merge { image: image.descriptor.digest().to_string(), source })
+    }
+}
+
+impl Shared {
+    fn done(&self, digest: &str) -> Option<Arc<Done>> {
+        self.done.lock().expect("no holder panics").get(digest).cloned()
+    }
+
+    async fn layer(self: Arc<Self>, task: LayerTask, descriptor: Descriptor) -> Result<(), ConvertError> {
+        let turn = self.turns.acquire().await.map_err(|_| ConvertError::Stopped)?;
+        let stored = self.source.blob(&descriptor)?;
+        let shared = self.clone();
+        let (task, converted) = tokio::task::spawn_blocking(move || {
+            let work = shared.work.path();
+            let done =
+                convert_layer(&task, stored, &shared.options, work, &shared.progress, &shared.is_stopped);
+            (task, done)
+        })
+        .await
+        .map_err(|_| ConvertError::Stopped)?;
+        let (built, file) = converted?;
+        drop(turn);
+        let hex = hex::encode(built.sha256);
+        let sent = self.target.blob(&hex, built.size, file).await?;
+        self.progress.event(Event::LayerDone { layer: &task.digest, blob: &hex, size: built.size, sent });
+        let report = LayerReport {
+            source_digest: task.digest.clone(),
+            source_size: task.size,
+            digest: format!("sha256:{hex}"),
+            size: built.size,
+            chunks: built.chunk_count(),
+            sent,
+        };
+        self.done.lock().expect("no holder panics").insert(task.digest, Arc::new(Done { built, report }));
+        Ok(())
+    }
+}

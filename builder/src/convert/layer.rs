@@ -1,0 +1,77 @@
+//! One layer of an image.
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tempfile::TempPath;
+
+use super::{ConvertError, Event, Progress};
+use crate::{
+    BuildError,
+    create::{BuiltLayer, LayerOptions, build_layer},
+    source::tar::TarSource,
+    stream::LayerStream,
+};
+
+/// A layer as its image tells of it.
+#[derive(Debug, Clone)]
+pub(super) struct LayerTask {
+    /// `sha256:<hex>` of the stored bytes.
+    pub(super) digest: String,
+    pub(super) size: u64,
+    /// `sha256:<hex>` of the uncompressed bytes.
+    pub(super) diff_id: String,
+}
+
+/// Converts a layer into a temporary file in `work`. Blocks.
+pub(super) fn convert_layer(
+    task: &LayerTask,
+    stored: Box<dyn io::Read + Send>,
+    options: &LayerOptions,
+    work: &Path,
+    progress: &Arc<dyn Progress>,
+    is_stopped: &Arc<AtomicBool>,
+) -> Result<(BuiltLayer, TempPath), ConvertError> {
+    progress.event(Event::LayerStarted { layer: &task.digest, size: task.size });
+    let tell = {
+        let (progress, layer, is_stopped) = (progress.clone(), task.digest.clone(), is_stopped.clone());
+        move |bytes| {
+            progress.event(Event::LayerRead { layer: &layer, bytes });
+            match is_stopped.load(Ordering::Relaxed) {
+                true => Err(io::Error::other("stopped")),
+                false => Ok(()),
+            }
+        }
+    };
+    let blame = |source| match is_stopped.load(Ordering::Relaxed) {
+        true => ConvertError::Stopped,
+        false => ConvertError::Layer { layer: task.digest.clone(), source },
+    };
+    let out = tempfile::Builder::new().prefix("layer-").tempfile_in(work);
+    let out = out.map_err(ConvertError::file(format!("create a file in {}", work.display())))?;
+    let mut source = TarSource::new(LayerStream::new(stored, tell));
+    let built = build_layer(&mut source, out.as_file(), options).map_err(blame)?;
+    check(task, source.into_inner()).map_err(blame)?;
+    Ok((built, out.into_temp_path()))
+}
+
+/// The layer must be the one that the manifest and the config name.
+fn check(task: &LayerTask, stream: LayerStream) -> Result<(), BuildError> {
+    let found = stream.finish().map_err(BuildError::read("the end of the layer"))?;
+    for (what, found, expected) in [
+        ("the layer as stored", found.stored, &task.digest),
+        ("the uncompressed layer", found.plain, &task.diff_id),
+    ] {
+        let found = format!("sha256:{}", hex::encode(found));
+        if found != *expected {
+            return Err(BuildError::Digest { what, found, expected: expected.clone() });
+        }
+    }
+    Ok(())
+}
