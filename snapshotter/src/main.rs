@@ -1,0 +1,18 @@
+//! `containerd-nydus-grpc`: the snapshotter as a program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use service::{exit, shutdown, telemetry};
+use snapshotter::{cli::Cli, config::Config, run::run};
+
+fn main() -> ExitCode {
+    exit::report("containerd-nydus-grpc", start())
+}
+
+fn start() -> anyhow::Result<()> {
+    let config = Config::load(Cli::parse())?;
+    telemetry::start(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async { run(config, shutdown::on_signal()?).await })
+}
