@@ -6,7 +6,19 @@
 //! ```
 //! Tar headers follow what they describe; nothing is padded to 512 bytes.
 
-use crate::{Blob, Chunk, Compressor, DigestAlgorithm, FormatError};
+mod ci;
+mod tail;
+mod tar;
+mod toc;
+
+pub use ci::{BatchMember, local_blob_meta, read_batches, read_ci, read_local_blob_meta};
+pub use tail::BlobTail;
+pub use toc::{TocEntry, read_toc};
+
+use crate::{Compressor, DigestAlgorithm};
+
+/// Length of the header that follows the CI table, in bytes.
+pub const CI_HEADER_LEN: u64 = 4096;
 
 /// Feature bits of blobs (rafs-v6 section 6).
 pub mod feature {
@@ -64,85 +76,4 @@ pub struct BlobLayout {
     pub inline_bootstrap: bool,
     /// Add the digests and the table of contents.
     pub toc: bool,
-}
-
-/// Everything of a blob file that follows its chunks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobTail {
-    /// The bytes that follow the chunks, up to where an inlined bootstrap begins. Empty for a blob without chunks.
-    pub bytes: Vec<u8>,
-    /// What a bootstrap is to say of this blob. The id is [`crate::BlobId::unknown`] and `compressed_size` ends with
-    /// `bytes`; without inlined bootstrap the caller sets the id to the file's SHA-256.
-    pub blob: Blob,
-}
-
-impl BlobTail {
-    /// Makes the tail for chunks written one after another from the file's beginning.
-    ///
-    /// `data_sha256` is the SHA-256 of the chunk area followed by its own tar header ([`image_blob_header`]).
-    ///
-    /// # Errors
-    /// [`FormatError::TooLarge`] for more chunks or bytes than the format allows.
-    pub fn new(layout: BlobLayout, chunks: &[Chunk], chunk_size: u32) -> Result<Self, FormatError> {
-        let _ = (layout, chunks, chunk_size);
-        todo!()
-    }
-
-    /// The end of the blob file, to be written behind [`Self::bytes`]: the inlined bootstrap (if the layout has one),
-    /// compressed by zstd when there is a table of contents, its tar header, and the table of contents.
-    /// `data_sha256` is the SHA-256 of the chunk area.
-    ///
-    /// # Errors
-    /// [`FormatError::TooLarge`] where the table of contents would not fit.
-    pub fn finish(&self, bootstrap: Option<&[u8]>, data_sha256: [u8; 32]) -> Result<Vec<u8>, FormatError> {
-        let _ = (bootstrap, data_sha256);
-        todo!()
-    }
-}
-
-/// One part of a blob file, as its table of contents tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TocEntry {
-    /// `image.blob`, `blob.meta`, `blob.meta.header`, `blob.digest` or `image.boot`.
-    pub name: String,
-    /// How it is stored.
-    pub compressor: Compressor,
-    /// SHA-256 of its uncompressed bytes.
-    pub uncompressed_digest: [u8; 32],
-    /// Where it begins in the blob file, in bytes.
-    pub compressed_offset: u64,
-    /// Its stored length in bytes.
-    pub compressed_size: u64,
-    /// Its length in bytes.
-    pub uncompressed_size: u64,
-}
-
-/// Reads the table of contents from `tail`, the last bytes (4096 are enough) of a blob file of `file_size` bytes.
-/// `None` where the file has none.
-///
-/// # Errors
-/// [`FormatError`] for a table that is broken or points outside the file.
-pub fn read_toc(tail: &[u8], file_size: u64) -> Result<Option<Vec<TocEntry>>, FormatError> {
-    let _ = (tail, file_size);
-    todo!()
-}
-
-/// Decodes a stored CI table (with `header`, the 4096 bytes behind it, where the caller has them) into chunks. Digests
-/// are zero: they stand in the bootstrap and in `blob.digest`.
-///
-/// # Errors
-/// [`FormatError`] for bytes that do not decode, or records out of bounds or order.
-pub fn read_ci(blob: &Blob, table: &[u8], header: Option<&[u8]>) -> Result<Vec<Chunk>, FormatError> {
-    let _ = (blob, table, header);
-    todo!()
-}
-
-/// The local form of a CI table, shipped as `image/<blob id>.blob.meta` in bootstrap layers: the plain table, zeros up
-/// to a multiple of 4096, then the header.
-///
-/// # Errors
-/// [`FormatError`] for bytes that do not decode.
-pub fn local_blob_meta(blob: &Blob, table: &[u8], header: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let _ = (blob, table, header);
-    todo!()
 }

@@ -10,6 +10,8 @@ mod table;
 mod walk;
 mod xattr;
 
+pub(crate) use inode::MAX_TARGET;
+
 use crate::layout::inode::Epoch;
 use crate::layout::superblock::Table;
 pub use crate::layout::superblock::flag;
@@ -185,6 +187,7 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
     ///
     /// # Errors
     /// [`FormatError`] where the inode or its attributes are broken.
+    #[allow(clippy::type_complexity, reason = "pairs of name and value need no name of their own")]
     pub fn xattrs(&self, nid: Nid) -> Result<Vec<(Vec<u8>, &[u8])>, FormatError> {
         self.view().xattrs(nid)
     }

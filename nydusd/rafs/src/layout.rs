@@ -89,6 +89,11 @@ pub(crate) fn le64(record: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(*field)
 }
 
+/// An offset or length of something that is in memory.
+pub(crate) fn in_memory(offset: u64) -> usize {
+    usize::try_from(offset).expect("what is in memory has a usize for each byte")
+}
+
 /// The low 32 bits of `value`.
 #[inline]
 pub(crate) const fn low32(value: u64) -> u32 {

@@ -13,7 +13,7 @@ pub struct InodeId(pub u32);
 pub struct Tree {
     /// All inodes; the first is the root directory. One that no name leads to is not written.
     pub inodes: Vec<Inode>,
-    /// Blobs in table order. One without chunks is not written, and the indexes behind it move up.
+    /// Blobs in table order. One to which no file refers is not written, and the indexes behind it move up.
     pub blobs: Vec<Blob>,
     /// Size that every chunk but the last of a file has, in bytes.
     pub chunk_size: u32,

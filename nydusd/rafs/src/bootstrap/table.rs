@@ -28,7 +28,7 @@ impl<'a> View<'a> {
             let blob = self.image.blobs.get(usize::from(index.0))?;
             Some((index, blob))
         });
-        let (index, blob) = found.ok_or(FormatError::Field {
+        let (index, blob) = found.ok_or_else(|| FormatError::Field {
             what: "chunk's blob",
             offset,
             found: record.blob.into(),

@@ -13,6 +13,7 @@ impl<'a> View<'a> {
         Xattrs::parse(area, at)
     }
 
+    #[allow(clippy::type_complexity, reason = "pairs of name and value need no name of their own")]
     pub(super) fn xattrs(self, nid: Nid) -> Result<Vec<(Vec<u8>, &'a [u8])>, FormatError> {
         let inode = self.inode(nid)?;
         self.xattrs_of(&inode)?.map(|xattr| xattr.map(|found| (found.name(), found.value))).collect()

@@ -66,7 +66,7 @@ impl<'a> DirBlock<'a> {
             "must be that of a plain name",
         )?;
         let number = self.bytes[at + 10];
-        let file_type = file_type(number).ok_or(FormatError::Field {
+        let file_type = file_type(number).ok_or_else(|| FormatError::Field {
             what: "entry's file type",
             offset: self.offset,
             found: number.into(),

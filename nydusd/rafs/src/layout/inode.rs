@@ -58,7 +58,7 @@ impl InodeRecord {
             _ => return Err(FormatError::Unsupported { what: "inode format", bits: format.into() }),
         };
         let mode = le16(compact, 4);
-        let file_type = file_type(mode).ok_or(FormatError::Field {
+        let file_type = file_type(mode).ok_or_else(|| FormatError::Field {
             what: "inode mode",
             offset,
             found: mode.into(),

@@ -77,7 +77,8 @@ impl<'a> Xattrs<'a> {
         let (name_len, index) = (usize::from(header[0]), header[1]);
         let value_len = usize::from(le16(header, 2));
         let prefix = PREFIXES.iter().find(|(number, _)| *number == index).map(|(_, prefix)| *prefix);
-        let prefix = prefix.ok_or(FormatError::Unsupported { what: "xattr prefix", bits: index.into() })?;
+        let prefix =
+            prefix.ok_or_else(|| FormatError::Unsupported { what: "xattr prefix", bits: index.into() })?;
         let (rest, tail) =
             after.split_at_checked(name_len).ok_or_else(|| broken("xattr name", name_len as u64))?;
         let value = tail.get(..value_len).ok_or_else(|| broken("xattr value", value_len as u64))?;
