@@ -1,1 +1,13 @@
-//! x
+//! Harness of the end-to-end tests, the demo and the benchmarks.
+//!
+//! Everything here runs real programs (containerd, runc, a registry, our own binaries) in a directory of its own, and
+//! every process, mount and directory has a guard that ends it.
+
+pub mod cache;
+pub mod command;
+pub mod containerd;
+pub mod daemon;
+pub mod image;
+pub mod registry;
+pub mod scratch;
+pub mod xattr;
