@@ -78,7 +78,14 @@ impl ConvertOptions {
         };
         let (chunk_size, compressor, digest) = (self.chunk_size, self.compressor, self.digest);
         let chunks = ChunkOptions { chunk_size, compressor, digest, jobs };
-        Ok(LayerOptions { chunks, inline_bootstrap: true, toc: true, prefetch, spool_dir })
+        Ok(LayerOptions {
+            chunks,
+            inline_bootstrap: true,
+            toc: true,
+            hide_whiteouts: false,
+            prefetch,
+            spool_dir,
+        })
     }
 
     fn work_dir(&self, target: &Location) -> Result<tempfile::TempDir, ConvertError> {

@@ -13,6 +13,7 @@ use crate::{
     BuildError,
     hashing::HashingWriter,
     layer::{Added, LayerTree},
+    overlay::{Overlay, Rules},
     pipeline::{self, ChunkOptions, Chunked, Feed, Known},
     prefetch_list::PrefetchList,
     source::Source,
@@ -27,6 +28,8 @@ pub struct LayerOptions {
     pub inline_bootstrap: bool,
     /// Whether the blob gets digests and a table of contents.
     pub toc: bool,
+    /// Whether whiteouts are left out of the tree; a layer that is to be merged needs them.
+    pub hide_whiteouts: bool,
     /// Files whose chunks come first.
     pub prefetch: PrefetchList,
     /// Where temporary files go, which only a prefetch list needs.
@@ -172,6 +175,12 @@ fn finish<W: Write>(
         blob.chunks = chunks.into_iter().map(Some).collect();
         tree.blobs.push(blob);
     }
+    if options.hide_whiteouts {
+        let mut alone = Overlay::new(chunk_size, Rules::Nydus);
+        alone.push(tree, "the layer")?;
+        tree = alone.finish();
+    }
+    tree.prefetch = options.prefetch.inodes(&tree);
     out.write_all(&tail.bytes).map_err(BuildError::write("blob"))?;
     let mut bootstrap = Vec::new();
     if options.inline_bootstrap {

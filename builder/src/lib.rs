@@ -17,4 +17,9 @@ mod stream;
 pub use convert::{ConvertOptions, Platforms, Progress, Report, convert};
 pub use error::BuildError;
 pub use prefetch_list::PrefetchList;
+
+/// A layer's uncompressed bytes, read on a thread of their own.
+pub fn open_layer(stored: impl std::io::Read + Send + 'static) -> impl std::io::Read {
+    stream::LayerStream::new(stored, |_| Ok(()))
+}
 pub use rafs::{Compressor, DigestAlgorithm};

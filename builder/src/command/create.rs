@@ -1,0 +1,113 @@
+//! `create`: one layer.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use builder::{
+    create::{BuiltLayer, LayerOptions, build_layer},
+    pipeline::ChunkOptions,
+    source::{Source, directory::DirectorySource, tar::TarSource},
+};
+use rafs::{Compressor, DigestAlgorithm};
+use service::exit::UsageError;
+
+use crate::{
+    cli::{CompressorName, CreateArgs, DigesterName, Feature, SourceKind, WhiteoutSpec},
+    output::Summary,
+};
+
+pub(super) fn run(args: &CreateArgs) -> anyhow::Result<()> {
+    let layer_options = layer_options(args)?;
+    let mut source = open_source(args)?;
+    let (built, blob) = match (&args.blob, &args.blob_dir) {
+        (Some(path), _) => (build_to(path, source.as_mut(), &layer_options)?, Some(path.clone())),
+        (None, Some(directory)) => build_in(directory, source.as_mut(), &layer_options)?,
+        (None, None) => {
+            return Err(UsageError("one of --blob and --blob-dir says where the blob goes".into()).into());
+        }
+    };
+    if let Some(path) = &args.bootstrap {
+        std::fs::write(path, &built.bootstrap).with_context(|| format!("write {}", path.display()))?;
+    }
+    let chunks = built.chunk_count();
+    tracing::info!(blob = ?blob, size = built.size, chunks, "layer is built");
+    Summary::new(args.bootstrap.as_deref(), &built.tree.blobs).write(args.output_json.as_deref())
+}
+
+fn layer_options(args: &CreateArgs) -> anyhow::Result<LayerOptions> {
+    if args.bootstrap.is_none() && !args.blob_inline_meta {
+        return Err(UsageError(
+            "one of --bootstrap and --blob-inline-meta says where the bootstrap goes".into(),
+        )
+        .into());
+    }
+    let compressor = match args.compressor {
+        CompressorName::None => Compressor::None,
+        CompressorName::Lz4Block => Compressor::Lz4Block,
+        CompressorName::Zstd => Compressor::Zstd,
+    };
+    let digest = match args.digester {
+        DigesterName::Blake3 => DigestAlgorithm::Blake3,
+        DigesterName::Sha256 => DigestAlgorithm::Sha256,
+    };
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(LayerOptions {
+        chunks: ChunkOptions { chunk_size: args.chunk_size, compressor, digest, jobs },
+        inline_bootstrap: args.blob_inline_meta,
+        toc: args.features.contains(&Feature::BlobToc),
+        // A tar keeps its whiteouts for the merge whatever is asked, as the original does.
+        hide_whiteouts: args.kind == SourceKind::Directory && args.whiteout_spec == WhiteoutSpec::Oci,
+        prefetch: super::prefetch_list(&args.prefetch)?,
+        spool_dir: std::env::temp_dir(),
+    })
+}
+
+fn open_source(args: &CreateArgs) -> anyhow::Result<Box<dyn Source>> {
+    let open = || File::open(&args.source).with_context(|| format!("open {}", args.source.display()));
+    Ok(match args.kind {
+        SourceKind::Directory => Box::new(DirectorySource::new(&args.source)),
+        // Read on a thread of its own, which also takes compressed tars.
+        SourceKind::Tar | SourceKind::CompressedTar => Box::new(TarSource::new(builder::open_layer(open()?))),
+    })
+}
+
+/// Builds into a file or FIFO. A failed build leaves no file.
+fn build_to(path: &Path, source: &mut dyn Source, options: &LayerOptions) -> anyhow::Result<BuiltLayer> {
+    let is_fifo = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    let mut open = OpenOptions::new();
+    // Open for reading too, so that the reader of a FIFO sees its end only when this program ends.
+    let open =
+        if is_fifo { open.read(true).write(true) } else { open.write(true).create(true).truncate(true) };
+    let mut out = open.open(path).with_context(|| format!("open {}", path.display()))?;
+    let built = build_layer(source, &mut out, options).and_then(|built| {
+        out.flush()
+            .map_err(|source| builder::BuildError::Write { what: path.display().to_string(), source })?;
+        Ok(built)
+    });
+    if built.is_err() && !is_fifo {
+        std::fs::remove_file(path).ok();
+    }
+    built.with_context(|| format!("build {}", path.display()))
+}
+
+/// Builds into a directory of blobs. A layer without content leaves no blob.
+fn build_in(
+    directory: &Path,
+    source: &mut dyn Source,
+    options: &LayerOptions,
+) -> anyhow::Result<(BuiltLayer, Option<PathBuf>)> {
+    let file = tempfile::Builder::new().prefix(".blob-").tempfile_in(directory);
+    let file = file.with_context(|| format!("create a file in {}", directory.display()))?;
+    let built = build_layer(source, file.as_file(), options)?;
+    if built.size == 0 {
+        return Ok((built, None));
+    }
+    let path = directory.join(hex::encode(built.sha256));
+    file.persist(&path).with_context(|| format!("rename to {}", path.display()))?;
+    Ok((built, Some(path)))
+}
