@@ -1,0 +1,11 @@
+//! `shoal doctor`.
+
+/// Flags.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  shoal doctor")]
+pub(crate) struct Args {}
+
+/// Runs.
+pub(crate) async fn run(_args: &Args) -> anyhow::Result<()> {
+    anyhow::bail!("lands within the hour")
+}
