@@ -8,13 +8,13 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE},
 };
-use reqwest::Response;
+use reqwest::{Response, Url};
 
 use crate::{
     RegistryError, Repository,
     client::Inner,
     error::Asked,
-    exchange::{RedirectKey, Request, malformed},
+    exchange::{Request, malformed},
     hosts::Capability,
     mirror::Endpoint,
     reference::is_digest,
@@ -32,15 +32,25 @@ struct Opened {
     response: Response,
     asked: Asked,
     endpoint: Arc<Endpoint>,
+    /// What was asked for, before redirects.
+    url: Url,
     /// Where the body ends in the blob, where it is known.
     end: Option<u64>,
+}
+
+/// What is read.
+#[derive(Clone)]
+enum Source {
+    /// A blob of a registry.
+    Blob { repository: Repository, digest: String },
+    /// A file of a plain web server.
+    File { endpoint: Arc<Endpoint>, url: Url },
 }
 
 /// A body being read.
 struct Reading {
     client: Arc<Inner>,
-    repository: Repository,
-    digest: String,
+    source: Source,
     opened: Opened,
     next: u64,
     resumes: u32,
@@ -59,15 +69,34 @@ impl Inner {
         if !is_digest(digest) {
             return Err(RegistryError::MalformedDigest { text: digest.into() });
         }
+        self.stream(Source::Blob { repository: repository.clone(), digest: digest.into() }, range).await
+    }
+
+    pub(crate) async fn file(
+        self: &Arc<Self>,
+        text: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobStream, RegistryError> {
+        let url =
+            Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let url = url.ok_or_else(|| RegistryError::MalformedUrl { text: text.into() })?;
+        let endpoint = self.web_endpoint(&url);
+        self.stream(Source::File { endpoint, url }, range).await
+    }
+
+    async fn stream(
+        self: &Arc<Self>,
+        source: Source,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobStream, RegistryError> {
         if range.as_ref().is_some_and(Range::is_empty) {
             return Ok(stream::empty().boxed());
         }
         let next = range.as_ref().map_or(0, |range| range.start);
-        let opened = self.open_blob(repository, digest, range).await?;
+        let opened = self.open(&source, range).await?;
         let reading = Reading {
             client: Arc::clone(self),
-            repository: repository.clone(),
-            digest: digest.into(),
+            source,
             opened,
             next,
             resumes: self.options.attempts.saturating_sub(1),
@@ -77,40 +106,51 @@ impl Inner {
         Ok(stream::unfold(reading, Reading::step).boxed())
     }
 
-    async fn open_blob(
-        &self,
-        repository: &Repository,
-        digest: &str,
-        range: Option<Range<u64>>,
-    ) -> Result<Opened, RegistryError> {
+    async fn open(&self, source: &Source, range: Option<Range<u64>>) -> Result<Opened, RegistryError> {
         let range = range.as_ref();
-        let work = |endpoint: Arc<Endpoint>| async move {
-            self.open_blob_at(endpoint, repository, digest, range).await
-        };
-        self.at_any_host(&repository.host, Capability::Pull, work).await
+        match source {
+            Source::Blob { repository, digest } => {
+                let work = |endpoint: Arc<Endpoint>| async move {
+                    let asked = endpoint.asked(repository, format!("blob {digest}"));
+                    let url = endpoint.url(repository, &format!("blobs/{digest}"));
+                    self.open_at(endpoint, url, Asked { range: range.cloned(), ..asked }).await
+                };
+                self.at_any_host(&repository.host, Capability::Pull, work).await
+            }
+            Source::File { endpoint, url } => {
+                let work = |endpoint: Arc<Endpoint>| async move {
+                    let (host, repository) = (endpoint.host.name.clone(), url.path().to_owned());
+                    let asked = Asked { host, repository, object: "file".into(), range: range.cloned() };
+                    self.open_at(endpoint, url.clone(), asked).await
+                };
+                self.in_rounds(vec![Arc::clone(endpoint)], work).await
+            }
+        }
     }
 
-    async fn open_blob_at(
+    async fn open_at(
         &self,
         endpoint: Arc<Endpoint>,
-        repository: &Repository,
-        digest: &str,
-        range: Option<&Range<u64>>,
+        url: Url,
+        asked: Asked,
     ) -> Result<Opened, RegistryError> {
-        let asked = Asked { range: range.cloned(), ..endpoint.asked(repository, format!("blob {digest}")) };
         let mut headers = HeaderMap::new();
-        if let Some(range) = range {
+        if let Some(range) = &asked.range {
             let value = HeaderValue::try_from(format!("bytes={}-{}", range.start, range.end - 1));
             headers.insert(RANGE, value.expect("digits are a header value"));
         }
-        let key = redirect_key(&endpoint, repository, digest);
-        if let Some(opened) = self.open_remembered(&endpoint, &key, &headers, &asked).await {
+        if let Some(opened) = self.open_remembered(&endpoint, &url, &headers, &asked).await {
             return Ok(opened);
         }
-        let scopes = [format!("repository:{}:pull", repository.path)];
-        let url = endpoint.url(repository, &format!("blobs/{digest}"));
-        let request =
-            Request { method: Method::GET, url, headers, body: None, scopes: &scopes, asked: &asked };
+        let scopes = [format!("repository:{}:pull", asked.repository)];
+        let request = Request {
+            method: Method::GET,
+            url: url.clone(),
+            headers,
+            body: None,
+            scopes: &scopes,
+            asked: &asked,
+        };
         let answer = self.exchange(&endpoint, &request).await?;
         let end = self.check(&answer.response, &asked);
         let end = match end {
@@ -121,29 +161,30 @@ impl Inner {
                 );
             }
         };
-        if let Some(url) = answer.elsewhere {
-            self.redirects.remember(key, url);
+        if let Some(elsewhere) = answer.elsewhere {
+            self.redirects.remember(url.clone(), elsewhere);
         }
-        Ok(Opened { response: answer.response, asked, endpoint, end })
+        Ok(Opened { response: answer.response, asked, endpoint, url, end })
     }
 
     /// Asks where a redirect led before. Any failure there leads back to the registry, which may send us elsewhere.
     async fn open_remembered(
         &self,
         endpoint: &Arc<Endpoint>,
-        key: &RedirectKey,
+        from: &Url,
         headers: &HeaderMap,
         asked: &Asked,
     ) -> Option<Opened> {
-        let url = self.redirects.get(key)?;
+        let url = self.redirects.get(from)?;
         let http = endpoint.transport.client(&url).ok()?.get(url).headers(headers.clone());
         let answer = response::send(http, self.options.read_timeout, asked).await;
         if let Ok(response) = answer
             && let Some(Ok(end)) = self.check(&response, asked)
         {
-            return Some(Opened { response, asked: asked.clone(), endpoint: Arc::clone(endpoint), end });
+            let (asked, endpoint, url) = (asked.clone(), Arc::clone(endpoint), from.clone());
+            return Some(Opened { response, asked, endpoint, url, end });
         }
-        self.redirects.forget(key);
+        self.redirects.forget(from);
         None
     }
 
@@ -194,10 +235,6 @@ impl Inner {
         };
         self.at_push_host(&repository.host, work).await
     }
-}
-
-fn redirect_key(endpoint: &Endpoint, repository: &Repository, digest: &str) -> RedirectKey {
-    (endpoint.host.base.to_string(), repository.path.clone(), digest.into())
 }
 
 fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
@@ -268,7 +305,7 @@ impl Reading {
     async fn resume(&mut self, error: RegistryError) -> Result<(), RegistryError> {
         let client = Arc::clone(&self.client);
         client.judge(&self.opened.endpoint.host, &error);
-        client.redirects.forget(&redirect_key(&self.opened.endpoint, &self.repository, &self.digest));
+        client.redirects.forget(&self.opened.url);
         if self.next - self.broke_at >= PROGRESS {
             self.resumes = client.options.attempts.saturating_sub(1);
         }
@@ -276,7 +313,7 @@ impl Reading {
             return Err(error);
         };
         (self.resumes, self.broke_at) = (resumes, self.next);
-        self.opened = client.open_blob(&self.repository, &self.digest, Some(self.next..end)).await?;
+        self.opened = client.open(&self.source, Some(self.next..end)).await?;
         Ok(())
     }
 }

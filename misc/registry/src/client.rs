@@ -112,6 +112,14 @@ impl Client {
         self.inner.blob(repository, digest, range).await
     }
 
+    /// Streams a file of a plain web server, or a range of it, as [`Self::blob`] does.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn file(&self, url: &str, range: Option<Range<u64>>) -> Result<BlobStream, RegistryError> {
+        self.inner.file(url, range).await
+    }
+
     /// Whether the registry has a blob, and its size in bytes. Asks the host that pushes go to: that a mirror has a
     /// blob does not say that it need not be sent.
     ///

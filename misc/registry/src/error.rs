@@ -42,6 +42,12 @@ pub enum RegistryError {
         /// The text.
         text: String,
     },
+    /// A text that is no http or https URL.
+    #[error("{text:?} is not an http or https URL")]
+    MalformedUrl {
+        /// The text.
+        text: String,
+    },
     /// A hosts.toml, or a certificate or key file that it names, cannot be used.
     #[error("hosts of registry {registry}: {path}: {problem}")]
     HostsFile {
@@ -178,6 +184,7 @@ impl RegistryError {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             Self::Reference { .. }
             | Self::MalformedDigest { .. }
+            | Self::MalformedUrl { .. }
             | Self::HostsFile { .. }
             | Self::HttpClient { .. }
             | Self::NoHost { .. }

@@ -142,25 +142,22 @@ pub(crate) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
 
 /// Where blobs were found at the end of redirects, so that the next range of a blob costs one round trip.
 #[derive(Debug, Default)]
-pub(crate) struct Redirects(Mutex<HashMap<RedirectKey, Url>>);
-
-/// Host, repository and digest.
-pub(crate) type RedirectKey = (String, String, String);
+pub(crate) struct Redirects(Mutex<HashMap<Url, Url>>);
 
 impl Redirects {
-    pub(crate) fn get(&self, key: &RedirectKey) -> Option<Url> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    pub(crate) fn get(&self, from: &Url) -> Option<Url> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(from).cloned()
     }
 
-    pub(crate) fn remember(&self, key: RedirectKey, url: Url) {
+    pub(crate) fn remember(&self, from: Url, url: Url) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_REMEMBERED {
             known.clear();
         }
-        known.insert(key, url);
+        known.insert(from, url);
     }
 
-    pub(crate) fn forget(&self, key: &RedirectKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    pub(crate) fn forget(&self, from: &Url) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(from);
     }
 }

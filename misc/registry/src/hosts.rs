@@ -53,6 +53,24 @@ impl Capability {
 }
 
 impl Host {
+    /// A web server that is no registry.
+    pub(crate) fn web(url: &Url) -> Self {
+        let mut base = url.clone();
+        base.set_path("/");
+        base.set_query(None);
+        let (headers, tls) = (HeaderMap::new(), TlsSettings::default());
+        let name = authority(url);
+        Self {
+            base,
+            name,
+            capabilities: vec![Capability::Pull],
+            headers,
+            tls,
+            namespace: None,
+            is_origin: true,
+        }
+    }
+
     pub(crate) fn may(&self, capability: Capability) -> bool {
         self.capabilities.contains(&capability)
     }

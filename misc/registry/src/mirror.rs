@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reqwest::Url;
+
 use crate::{
     RegistryError,
     client::Inner,
@@ -35,6 +37,7 @@ type Known = (Instant, Arc<[Arc<Endpoint>]>);
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
     known: Mutex<HashMap<String, Known>>,
+    web: Mutex<HashMap<String, Arc<Endpoint>>>,
     resting: Mutex<HashMap<String, Instant>>,
 }
 
@@ -87,6 +90,16 @@ impl Inner {
         Ok(loaded)
     }
 
+    /// The web server of a URL: known to no hosts.toml, otherwise like any host.
+    pub(crate) fn web_endpoint(&self, url: &Url) -> Arc<Endpoint> {
+        let mut known = self.endpoints.web.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = || {
+            let host = Host::web(url);
+            Arc::new(Endpoint { transport: self.transports.of(&host), host })
+        };
+        Arc::clone(known.entry(url.origin().ascii_serialization()).or_insert_with(at))
+    }
+
     /// Does `work` at the first host that can, failing over to the next; in rounds, as long as it may help.
     pub(crate) async fn at_any_host<T, F, W>(
         &self,
@@ -113,7 +126,11 @@ impl Inner {
         self.in_rounds(endpoints, work).await
     }
 
-    async fn in_rounds<T, F, W>(&self, endpoints: Vec<Arc<Endpoint>>, work: W) -> Result<T, RegistryError>
+    pub(crate) async fn in_rounds<T, F, W>(
+        &self,
+        endpoints: Vec<Arc<Endpoint>>,
+        work: W,
+    ) -> Result<T, RegistryError>
     where
         F: Future<Output = Result<T, RegistryError>>,
         W: Fn(Arc<Endpoint>) -> F,

@@ -1,5 +1,11 @@
 //! Where blobs come from.
 
+mod http;
+mod localfs;
+mod registry;
+
+pub use self::{http::HttpBackend, localfs::LocalFsBackend, registry::RegistryBackend};
+
 use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;

@@ -1,0 +1,156 @@
+//! Blobs as files of this machine.
+
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
+use rafs::BlobId;
+use tokio::task::spawn_blocking;
+
+use super::{Backend, BackendError, ByteStream, Priority};
+
+/// Bytes read at a time.
+const STEP: u64 = 1 << 20;
+
+/// A directory with a file `<id>` per blob, or one file that is every blob.
+#[derive(Debug)]
+pub struct LocalFsBackend {
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Dir(PathBuf),
+    File(PathBuf),
+}
+
+impl LocalFsBackend {
+    /// Blobs `<dir>/<id>`.
+    #[must_use]
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { place: Place::Dir(dir.into()) }
+    }
+
+    /// One blob, whatever its id.
+    #[must_use]
+    pub fn of_file(file: &Path) -> Self {
+        Self { place: Place::File(file.into()) }
+    }
+
+    fn path(&self, blob: &BlobId) -> PathBuf {
+        match &self.place {
+            Place::Dir(dir) => dir.join(blob.as_str()),
+            Place::File(file) => file.clone(),
+        }
+    }
+}
+
+impl Backend for LocalFsBackend {
+    fn read(
+        self: Arc<Self>,
+        blob: BlobId,
+        range: Range<u64>,
+        _priority: Priority,
+    ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
+        async move {
+            let (backend, path, wanted) = (self.name(), self.path(&blob), range.clone());
+            let named = move |source: io::Error| BackendError {
+                backend: backend.clone(),
+                blob: blob.clone(),
+                range: wanted.clone(),
+                retryable: false,
+                source: Box::new(source),
+            };
+            let end = range.end;
+            let file = blocking(move || open(&path, end)).await.map_err(&named)?;
+            Ok(pieces(Arc::new(file), range).map(move |bytes| bytes.map_err(&named)).boxed())
+        }
+        .boxed()
+    }
+
+    fn name(&self) -> String {
+        match &self.place {
+            Place::Dir(path) | Place::File(path) => format!("localfs {}", path.display()),
+        }
+    }
+}
+
+fn open(path: &Path, end: u64) -> io::Result<File> {
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    match len < end {
+        true => Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("the file has only {len} bytes"))),
+        false => Ok(file),
+    }
+}
+
+/// Bytes of a range, a step at a time; the stream ends with its first error.
+fn pieces(file: Arc<File>, range: Range<u64>) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold(range, move |left| {
+        let file = Arc::clone(&file);
+        async move {
+            let len = (left.end.saturating_sub(left.start)).min(STEP);
+            if len == 0 {
+                return None;
+            }
+            let read = blocking(move || {
+                let mut bytes = vec![0; usize::try_from(len).expect("a step fits")];
+                file.read_exact_at(&mut bytes, left.start)?;
+                Ok(Bytes::from(bytes))
+            })
+            .await;
+            let next = if read.is_ok() { left.start + len } else { left.end };
+            Some((read, next..left.end))
+        }
+    })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt as _;
+
+    use super::*;
+
+    async fn read(backend: LocalFsBackend, id: &BlobId, range: Range<u64>) -> Result<Vec<u8>, BackendError> {
+        let stream = Arc::new(backend).read(id.clone(), range, Priority::Demand).await?;
+        let parts: Vec<Bytes> = stream.try_collect().await?;
+        Ok(parts.concat())
+    }
+
+    #[tokio::test]
+    async fn a_range_of_a_file_is_streamed_exactly() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = BlobId::from_sha256(&[7; 32]);
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| i.to_le_bytes()[i as usize % 3]).collect();
+        let path = dir.path().join(id.as_str());
+        std::fs::write(&path, &bytes).unwrap();
+        for (from, to) in [(0, 3_000_000), (5, 6), (1_000_000, 2_500_001), (9, 9)] {
+            let expected = &bytes[from..to];
+            let range = from as u64..to as u64;
+            assert_eq!(read(LocalFsBackend::in_dir(dir.path()), &id, range.clone()).await.unwrap(), expected);
+            assert_eq!(read(LocalFsBackend::of_file(&path), &id, range).await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_or_short_file_is_an_error_that_names_the_blob() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = BlobId::from_sha256(&[7; 32]);
+        let missing = read(LocalFsBackend::in_dir(dir.path()), &id, 0..1).await.unwrap_err();
+        assert!(!missing.retryable && missing.to_string().contains(id.as_str()), "{missing}");
+        std::fs::write(dir.path().join(id.as_str()), b"short").unwrap();
+        let short = read(LocalFsBackend::in_dir(dir.path()), &id, 0..6).await.unwrap_err();
+        assert!(std::error::Error::source(&short).unwrap().to_string().contains("only 5 bytes"));
+    }
+}
