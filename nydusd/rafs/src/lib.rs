@@ -23,7 +23,7 @@ mod layout;
 mod tree;
 mod writer;
 
-pub use bootstrap::Bootstrap;
+pub use bootstrap::{Attributes, Bootstrap, DirEntry, Extent, Summary};
 pub use compress::{Compressor, Decoder, Encoder};
 pub use digest::{Digest, DigestAlgorithm};
 pub use error::FormatError;
