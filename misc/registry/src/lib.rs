@@ -17,6 +17,8 @@ mod mirror;
 mod push;
 mod reference;
 mod response;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod token;
 mod transport;
 
