@@ -1,6 +1,6 @@
 //! Bodies and faults.
 
-use std::{io, ops::Range};
+use std::{io, ops::Range, time::Duration};
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
@@ -62,7 +62,12 @@ fn spoilt(part: Bytes, fault: Option<&Fault>) -> Body {
     let half = part.slice(..part.len() / 2);
     match fault {
         Some(Fault::ShortBody) => {
-            Body::from_stream(stream::iter([Ok(half), Err(io::Error::other("the test wants a short body"))]))
+            // What was not sent before the error is never sent.
+            let broken = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Err(io::Error::other("the test wants a short body"))
+            });
+            Body::from_stream(stream::iter([Ok(half)]).chain(broken))
         }
         Some(Fault::Stall) => {
             Body::from_stream(stream::iter([Ok::<_, io::Error>(half)]).chain(stream::pending()))
