@@ -1,10 +1,8 @@
 //! Where blobs come from.
 
-mod http;
-mod localfs;
-mod registry;
-
-pub use self::{http::HttpBackend, localfs::LocalFsBackend, registry::RegistryBackend};
+pub mod http;
+pub mod localfs;
+pub mod registry;
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -58,3 +56,6 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Name for messages.
     fn name(&self) -> String;
 }
+
+#[cfg(test)]
+mod tests;

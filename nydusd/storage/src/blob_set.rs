@@ -1,48 +1,42 @@
 //! All blobs of one image.
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod demand;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use rafs::{BlobIndex, Bootstrap, Nid};
+use rafs::{BlobIndex, Bootstrap};
 
-use crate::{StorageError, backend::Backend};
+use crate::{
+    CacheDir, ReadPolicy, StorageError, backend::Backend, blob::Blob, cache::lock, fetch::Fetcher, prefetch,
+};
 
-/// A directory of blob caches, shared by all images of a daemon: one cache per blob, however many images use it,
-/// as long as they agree on every chunk they have in common.
-#[derive(Debug)]
-pub struct CacheDir {}
-
-impl CacheDir {
-    /// Opens or makes the directory.
-    ///
-    /// # Errors
-    /// [`StorageError::Cache`] where it cannot be made.
-    pub fn open(path: &Path) -> Result<Arc<Self>, StorageError> {
-        let _ = path;
-        todo!()
-    }
-}
-
-/// How reads of one image behave.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadPolicy {
-    /// How long a read waits for its bytes before it fails.
-    pub deadline: Duration,
-    /// Merge wanted chunks whose gap in the blob file is at most this many bytes.
-    pub merge_gap: u64,
-    /// Largest request to a backend, in bytes.
-    pub max_request: u64,
-}
-
-impl Default for ReadPolicy {
-    fn default() -> Self {
-        Self { deadline: Duration::from_secs(60), merge_gap: 64 << 10, max_request: 4 << 20 }
-    }
-}
+/// How long [`BlobSet::close`] waits for running tasks.
+const CLOSE: Duration = Duration::from_secs(5);
+/// Failures are logged at most this often; the next line tells how many were not.
+const COMPLAIN: Duration = Duration::from_secs(1);
 
 /// All blobs of one mounted image.
 #[derive(Debug)]
-pub struct BlobSet {}
+pub struct BlobSet {
+    blobs: Vec<Arc<Blob>>,
+    fetcher: Arc<Fetcher>,
+    cache: Arc<CacheDir>,
+    complaints: Mutex<Complaints>,
+}
+
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Option<Instant>,
+    unsaid: u64,
+}
 
 /// Figures of one image or blob, since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,8 +69,37 @@ impl BlobSet {
         backend: Arc<dyn Backend>,
         policy: ReadPolicy,
     ) -> Result<Arc<Self>, StorageError> {
-        let _ = (bootstrap, cache, backend, policy);
-        todo!()
+        let open = |(index, blob): (u8, &rafs::Blob)| {
+            let chunks = bootstrap.chunks(BlobIndex(index))?;
+            Blob::open(&rafs::Blob { chunks, ..blob.clone() }, cache).map(Arc::new)
+        };
+        let blobs = (0..=u8::MAX).zip(bootstrap.blobs()).map(open).collect::<Result<_, _>>()?;
+        Ok(Self::with_blobs(blobs, cache, backend, policy))
+    }
+
+    /// Opens blobs with the chunks that stand in them, in the order of their indexes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_blobs(
+        blobs: &[rafs::Blob],
+        cache: &Arc<CacheDir>,
+        backend: Arc<dyn Backend>,
+        policy: ReadPolicy,
+    ) -> Result<Arc<Self>, StorageError> {
+        let blobs =
+            blobs.iter().map(|blob| Blob::open(blob, cache).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(Self::with_blobs(blobs, cache, backend, policy))
+    }
+
+    fn with_blobs(
+        blobs: Vec<Arc<Blob>>,
+        cache: &Arc<CacheDir>,
+        backend: Arc<dyn Backend>,
+        policy: ReadPolicy,
+    ) -> Arc<Self> {
+        let fetcher = Arc::new(Fetcher::new(backend, policy));
+        Arc::new(Self { blobs, fetcher, cache: cache.clone(), complaints: Mutex::default() })
     }
 
     /// Fills `buf` from the uncompressed image of a blob, if all of it is in the cache: `Ok(false)` where a chunk is
@@ -85,33 +108,110 @@ impl BlobSet {
     /// # Errors
     /// [`StorageError::OutOfRange`].
     pub fn try_read(&self, blob: BlobIndex, offset: u64, buf: &mut [u8]) -> Result<bool, StorageError> {
-        let _ = (blob, offset, buf);
-        todo!()
+        let blob = self.blob(blob, offset)?;
+        let places = blob.covering(&(offset..offset.saturating_add(buf.len() as u64)))?;
+        blob.touch(places.clone());
+        let hit = places.clone().all(|place| blob.is_ready(place)) && blob.read_cached(places, buf, offset);
+        if hit {
+            self.fetcher.counters.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(hit)
     }
 
     /// The same bytes, fetched where they are missing. Ends within the policy's deadline.
     ///
     /// # Errors
     /// [`StorageError`]; the next read tries again.
-    pub async fn read(self: Arc<Self>, blob: BlobIndex, offset: u64, len: u32) -> Result<Bytes, StorageError> {
-        let _ = (blob, offset, len);
-        todo!()
+    pub async fn read(
+        self: Arc<Self>,
+        blob: BlobIndex,
+        offset: u64,
+        len: u32,
+    ) -> Result<Bytes, StorageError> {
+        let blob = self.blob(blob, offset)?.clone();
+        let range = offset..offset.saturating_add(u64::from(len));
+        let places = blob.covering(&range)?;
+        blob.touch(places.clone());
+        let is_hit = places.clone().all(|place| blob.is_ready(place));
+        let counters = &self.fetcher.counters;
+        if is_hit { &counters.hits } else { &counters.misses }.fetch_add(1, Ordering::Relaxed);
+        let read = demand::read(&self.fetcher, &blob, places, range).await;
+        read.inspect_err(|error| self.complain(error))
+    }
+
+    fn blob(&self, index: BlobIndex, offset: u64) -> Result<&Arc<Blob>, StorageError> {
+        let unknown = || StorageError::OutOfRange { blob: rafs::BlobId::unknown(), range: offset..offset };
+        self.blobs.get(usize::from(index.0)).ok_or_else(unknown)
     }
 
     /// Fetches chunks in the background, below demand reads: first those of the files in `files` (from the image's
     /// prefetch table, directories already walked), in order.
-    pub fn prefetch(self: &Arc<Self>, ranges: Vec<(BlobIndex, std::ops::Range<u64>)>) {
-        let _ = (ranges, std::marker::PhantomData::<Nid>);
-        todo!()
+    pub fn prefetch(self: &Arc<Self>, ranges: Vec<(BlobIndex, Range<u64>)>) {
+        let places = |(index, range): (BlobIndex, Range<u64>)| {
+            let blob = self.blobs.get(usize::from(index.0))?;
+            Some((blob.clone(), blob.table.touching(&range)))
+        };
+        let list = ranges.into_iter().filter_map(places).collect();
+        let run = prefetch::run(self.fetcher.clone(), list);
+        let closing = self.fetcher.closing.clone();
+        self.fetcher.tasks.spawn(async move { closing.run_until_cancelled(run).await });
     }
 
     /// Figures of the image.
     pub fn reads(&self) -> BlobReads {
-        todo!()
+        let counters = &self.fetcher.counters;
+        let ready = |blob: &Arc<Blob>| {
+            (0..blob.table.entries.len()).filter(|place| blob.is_ready(*place)).count() as u64
+        };
+        BlobReads {
+            fetched_bytes: counters.fetched_bytes.load(Ordering::Relaxed),
+            requests: counters.requests.load(Ordering::Relaxed),
+            hits: counters.hits.load(Ordering::Relaxed),
+            misses: counters.misses.load(Ordering::Relaxed),
+            failures: counters.failures.load(Ordering::Relaxed),
+            ready_chunks: self.blobs.iter().map(ready).sum(),
+            chunks: self.blobs.iter().map(|blob| blob.table.entries.len() as u64).sum(),
+        }
     }
 
     /// Ends all tasks, fails waiting reads, and makes the cache durable.
     pub async fn close(&self) {
-        todo!()
+        self.fetcher.closing.cancel();
+        self.fetcher.tasks.close();
+        if tokio::time::timeout(CLOSE, self.fetcher.tasks.wait()).await.is_err() {
+            tracing::warn!(image = self.fetcher.image(), "fetches still run at the end");
+        }
+        let caches: Vec<_> = self.blobs.iter().map(|blob| blob.cache.clone()).collect();
+        let flush = tokio::task::spawn_blocking(move || caches.iter().for_each(|cache| cache.flush()));
+        if flush.await.is_err() {
+            tracing::error!(image = self.fetcher.image(), "flushing the cache panicked");
+        }
+    }
+
+    /// One line for a failed read.
+    fn complain(&self, error: &StorageError) {
+        self.fetcher.counters.failures.fetch_add(1, Ordering::Relaxed);
+        let mut complaints = lock(&self.complaints);
+        if complaints.last.is_some_and(|last| last.elapsed() < COMPLAIN) {
+            complaints.unsaid += 1;
+            return;
+        }
+        complaints.last = Some(Instant::now());
+        let unsaid = std::mem::take(&mut complaints.unsaid);
+        let mut cause = String::new();
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            cause = if cause.is_empty() { error.to_string() } else { format!("{cause}: {error}") };
+            source = error.source();
+        }
+        tracing::warn!(image = self.fetcher.image(), cause, unsaid, "{error}");
+    }
+}
+
+impl Drop for BlobSet {
+    fn drop(&mut self) {
+        self.fetcher.closing.cancel();
+        self.blobs.clear();
+        self.cache.prune();
     }
 }

@@ -3,11 +3,23 @@
 //! A read names a blob, an offset in its uncompressed image and a length. What is in the cache is read from there;
 //! what is not is planned ([`plan`]: wanted chunks to merged ranges), fetched from a [`backend`], decompressed and
 //! checked against its digest, answered, stored, and made known to everyone who waits for it.
-#![allow(clippy::todo, reason = "interfaces stand before their bodies")]
 
 pub mod backend;
+mod blob;
 mod blob_set;
+mod cache;
+mod chunks;
 mod error;
+mod fetch;
+pub mod plan;
+mod policy;
+mod prefetch;
+mod read_ahead;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod verify;
 
-pub use blob_set::{BlobReads, BlobSet, CacheDir, ReadPolicy};
+pub use blob_set::{BlobReads, BlobSet};
+pub use cache::CacheDir;
 pub use error::StorageError;
+pub use policy::ReadPolicy;

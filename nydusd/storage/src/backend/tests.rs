@@ -1,0 +1,100 @@
+//! One suite for every backend.
+
+use ::registry::{
+    Client, ClientOptions,
+    testing::{Fault, TestRegistry},
+};
+use futures_util::TryStreamExt as _;
+
+use super::{http::HttpBackend, localfs::LocalFsBackend, registry::RegistryBackend, *};
+
+struct Places {
+    registry: TestRegistry,
+    dir: tempfile::TempDir,
+    blob: BlobId,
+    bytes: Bytes,
+}
+
+impl Places {
+    async fn start() -> Self {
+        let (registry, dir) = (TestRegistry::start().await, tempfile::tempdir().unwrap());
+        let bytes: Bytes = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+        let digest = registry.put_blob(bytes.clone());
+        let blob = BlobId::new(digest.trim_start_matches("sha256:")).unwrap();
+        std::fs::write(dir.path().join(blob.as_str()), &bytes).unwrap();
+        Self { registry, dir, blob, bytes }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(ClientOptions {
+            hosts_dirs: Vec::new(),
+            docker_config: Some(self.dir.path().into()),
+            attempts: 1,
+            ..ClientOptions::default()
+        })
+        .unwrap()
+    }
+
+    fn remote(&self) -> [Arc<dyn Backend>; 2] {
+        let files = format!("http://{}/v2/app/blobs", self.registry.host());
+        [
+            Arc::new(RegistryBackend::new(self.client(), self.registry.repository("app"))),
+            Arc::new(HttpBackend::new(self.client(), &files)),
+        ]
+    }
+}
+
+async fn read(backend: &Arc<dyn Backend>, blob: &BlobId, range: Range<u64>) -> Result<Bytes, BackendError> {
+    let stream = Arc::clone(backend).read(blob.clone(), range, Priority::Demand).await?;
+    let parts: Vec<Bytes> = stream.try_collect().await?;
+    Ok(parts.concat().into())
+}
+
+#[tokio::test]
+async fn every_backend_streams_exactly_the_range() {
+    let places = Places::start().await;
+    let local: Arc<dyn Backend> = Arc::new(LocalFsBackend::in_dir(places.dir.path()));
+    for backend in places.remote().iter().chain([&local]) {
+        for (from, to) in [(0, 1), (7, 399_999), (0, 400_000), (5, 5)] {
+            let got = read(backend, &places.blob, from as u64..to as u64).await.unwrap();
+            assert_eq!(got, places.bytes.slice(from..to), "{backend:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_backend_refuses_what_is_not_there_and_names_it() {
+    let places = Places::start().await;
+    let missing = BlobId::from_sha256(&[9; 32]);
+    let local: Arc<dyn Backend> = Arc::new(LocalFsBackend::in_dir(places.dir.path()));
+    for backend in places.remote().iter().chain([&local]) {
+        let error = read(backend, &missing, 3..9).await.unwrap_err();
+        let text = error.to_string();
+        assert!(!error.retryable && text.contains(missing.as_str()) && text.contains("3..9"), "{text}");
+        assert!(text.starts_with(&backend.name()), "{text}");
+        assert!(read(backend, &places.blob, 399_999..400_001).await.is_err(), "past the end: {text}");
+    }
+}
+
+#[tokio::test]
+async fn remote_backends_say_which_failures_may_pass() {
+    let places = Places::start().await;
+    for backend in places.remote() {
+        for (fault, retryable) in
+            [(Fault::Status(503, None), true), (Fault::ShortBody, true), (Fault::WholeForRange, false)]
+        {
+            places.registry.fail(fault.clone(), 1);
+            let error = read(&backend, &places.blob, 10..90_000).await.unwrap_err();
+            assert_eq!(error.retryable, retryable, "{fault:?}: {error:?}");
+            places.registry.heal();
+        }
+        assert_eq!(read(&backend, &places.blob, 10..20).await.unwrap(), places.bytes.slice(10..20));
+    }
+}
+
+#[test]
+fn a_password_in_the_url_is_not_shown() {
+    let client = Client::new(ClientOptions::default()).unwrap();
+    let backend = HttpBackend::new(client, "https://me:secret@example.com/blobs/");
+    assert_eq!(backend.name(), "http example.com/blobs");
+}

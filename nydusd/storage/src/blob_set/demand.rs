@@ -1,0 +1,193 @@
+//! Reads that a process waits for.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use crate::{
+    StorageError,
+    backend::Priority,
+    blob::Blob,
+    cache::{
+        inflight::{Failure, Joined, Waiter},
+        lock,
+    },
+    chunks::Entry,
+    fetch::{Fetcher, Request, Wanted},
+    plan,
+};
+
+/// How often a read begins anew when what it relied on goes away: another's fetch, or the disk.
+const ATTEMPTS: usize = 3;
+
+/// Reads `range`, which the chunks at `places` hold.
+pub(super) async fn read(
+    fetcher: &Arc<Fetcher>,
+    blob: &Arc<Blob>,
+    places: Range<usize>,
+    range: Range<u64>,
+) -> Result<Bytes, StorageError> {
+    let deadline = Instant::now() + fetcher.policy.deadline;
+    let mut first_missing = places.start;
+    let attempts = async {
+        for _ in 0..ATTEMPTS {
+            let waiters = join(fetcher, blob, places.clone());
+            let mut parts = Vec::with_capacity(waiters.len());
+            for (place, waiter) in places.clone().zip(waiters) {
+                first_missing = place;
+                parts.push(match waiter {
+                    Some(waiter) => Some(waiter.outcome().await.map_err(|failure| (place, failure))),
+                    None => None,
+                });
+            }
+            let lost = |part: &Option<Result<Bytes, _>>| matches!(part, Some(Err((_, Failure::Lost))));
+            if parts.iter().any(lost) {
+                continue;
+            }
+            let parts = parts.into_iter().map(Option::transpose).collect::<Result<Vec<_>, _>>()?;
+            if let Some(bytes) = assemble(blob, places.clone(), range.clone(), parts).await {
+                return Ok(bytes);
+            }
+        }
+        Err((places.start, Failure::Lost))
+    };
+    let timed = tokio::time::timeout_at(deadline, attempts);
+    let failed = match fetcher.closing.run_until_cancelled(timed).await {
+        None => return Err(StorageError::Closed { blob: blob.id.clone() }),
+        Some(Ok(Ok(bytes))) => return Ok(bytes),
+        Some(Ok(Err(failed))) => failed,
+        Some(Err(_)) => (first_missing, Failure::Lost),
+    };
+    Err(error(fetcher, blob, failed))
+}
+
+fn error(fetcher: &Fetcher, blob: &Blob, (place, failure): (usize, Failure)) -> StorageError {
+    let id = blob.id.clone();
+    let Some(chunk) = blob.table.entries.get(place).map(Entry::index) else {
+        return StorageError::OutOfRange { blob: id, range: 0..0 };
+    };
+    match failure {
+        Failure::Fetch(source) => StorageError::Fetch { blob: id, chunk, source },
+        Failure::Digest => StorageError::Digest { blob: id, chunk },
+        Failure::Decode(source) => StorageError::Decode { blob: id, chunk, source },
+        Failure::Lost => StorageError::Deadline { blob: id, chunk, deadline: fetcher.policy.deadline },
+    }
+}
+
+/// Joins the readers of the chunks at `places` and launches what nobody fetches yet: for each chunk what to wait for,
+/// or `None` where it is in the cache.
+fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>) -> Vec<Option<Waiter>> {
+    let mut wanted = Vec::new();
+    let mut missed: Option<Range<usize>> = None;
+    let mut waited = None;
+    let mut waiters = Vec::with_capacity(places.len());
+    for place in places {
+        waiters.push(match lead(fetcher, blob, place, Priority::Demand) {
+            Joined::Ready => None,
+            Joined::Wait(waiter) => {
+                waited = Some(place);
+                Some(waiter)
+            }
+            Joined::Lead(lead) => {
+                let waiter = lead.waiter();
+                wanted.push(Wanted { entry: blob.table.entries[place], lead, suspect: false });
+                missed = Some(missed.map_or(place..place + 1, |m| m.start..place + 1));
+                Some(waiter)
+            }
+        });
+    }
+    match (missed, waited) {
+        (Some(missed), _) => launch(fetcher, blob, wanted, missed),
+        (None, Some(waited)) => read_ahead(fetcher, blob, waited),
+        (None, None) => {}
+    }
+    waiters
+}
+
+fn lead(fetcher: &Fetcher, blob: &Blob, place: usize, priority: Priority) -> Joined {
+    let entry = &blob.table.entries[place];
+    let is_ready = || blob.cache.is_ready(entry.number());
+    blob.cache.inflight.join(entry, priority, fetcher.policy.patience, is_ready)
+}
+
+/// Fetches the missed chunks, and as much around them as is likely to be wanted next.
+fn launch(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, mut wanted: Vec<Wanted>, missed: Range<usize>) {
+    let policy = &fetcher.policy;
+    let window = lock(&blob.streams).missed(missed.start, policy, |place| blob.is_touched(place));
+    let widened = plan::widen(&**blob, missed.clone(), window, policy.merge_gap);
+    lock(&blob.streams).fetched(widened.ahead.last().map_or(missed.end, |last| last + 1));
+    let behind = leads(fetcher, blob, &widened.behind);
+    wanted.extend(leads(fetcher, blob, &widened.ahead));
+    let is_missed =
+        |entry: &Entry| blob.table.entries[missed.clone()].iter().any(|e| e.number() == entry.number());
+    let priority = |entry: &Entry| if is_missed(entry) { Priority::Demand } else { Priority::ReadAhead };
+    let requests = Request::plan(blob, wanted, policy, priority);
+    let behind = Request::plan(blob, behind, policy, |_| Priority::ReadAhead);
+    requests.into_iter().chain(behind).for_each(|request| fetcher.launch(request));
+}
+
+/// Fetches the next window of a reader that goes through the blob, before it asks.
+fn read_ahead(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, waited: usize) {
+    let policy = &fetcher.policy;
+    let Some((begin, window)) = lock(&blob.streams).waits(waited, policy) else { return };
+    if begin >= blob.table.entries.len() {
+        return;
+    }
+    let ahead = plan::widen(&**blob, begin..begin + 1, window, policy.merge_gap).ahead;
+    lock(&blob.streams).fetched(ahead.last().map_or(begin + 1, |last| last + 1));
+    let wanted = leads(fetcher, blob, &[&[begin], &ahead[..]].concat());
+    let requests = Request::plan(blob, wanted, policy, |_| Priority::ReadAhead);
+    requests.into_iter().for_each(|request| fetcher.launch(request));
+}
+
+fn leads(fetcher: &Fetcher, blob: &Blob, places: &[usize]) -> Vec<Wanted> {
+    let wanted = |place: &usize| match lead(fetcher, blob, *place, Priority::ReadAhead) {
+        Joined::Lead(lead) => Some(Wanted { entry: blob.table.entries[*place], lead, suspect: false }),
+        Joined::Ready | Joined::Wait(_) => None,
+    };
+    places.iter().filter_map(wanted).collect()
+}
+
+/// Puts a read together from fetched chunks and, where a part is `None`, the cache. `None`: the cache has lost some.
+async fn assemble(
+    blob: &Arc<Blob>,
+    places: Range<usize>,
+    range: Range<u64>,
+    parts: Vec<Option<Bytes>>,
+) -> Option<Bytes> {
+    if let [Some(only)] = &parts[..] {
+        let begin = range.start - blob.table.entries[places.start].offset();
+        let within = usize::try_from(begin).ok().zip(usize::try_from(range.end - range.start).ok());
+        if let Some((begin, len)) = within.filter(|(begin, len)| begin + len <= only.len()) {
+            return Some(only.slice(begin..begin + len));
+        }
+    }
+    let is_stored = parts.iter().any(Option::is_none);
+    let blob = blob.clone();
+    let copy = move || copy(&blob, places, &range, &parts);
+    if is_stored { tokio::task::spawn_blocking(copy).await.ok()? } else { copy() }
+}
+
+fn copy(blob: &Blob, places: Range<usize>, range: &Range<u64>, parts: &[Option<Bytes>]) -> Option<Bytes> {
+    let len = usize::try_from(range.end - range.start).ok()?;
+    let mut out = BytesMut::zeroed(len);
+    for (place, part) in places.zip(parts) {
+        let entry = &blob.table.entries[place];
+        let (from, to) = (range.start.max(entry.offset()), range.end.min(entry.end()));
+        if from >= to {
+            continue;
+        }
+        let (begin, len) = (usize::try_from(from - range.start).ok()?, usize::try_from(to - from).ok()?);
+        let slot = &mut out[begin..begin + len];
+        match part {
+            Some(bytes) => {
+                let skip = usize::try_from(from - entry.offset()).ok()?;
+                slot.copy_from_slice(bytes.get(skip..skip + len)?);
+            }
+            None if blob.read_cached(place..place + 1, slot, from) => {}
+            None => return None,
+        }
+    }
+    Some(out.freeze())
+}

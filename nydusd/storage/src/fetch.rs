@@ -1,0 +1,195 @@
+//! Runs requests: fetch, verify, hand out, store.
+
+mod lanes;
+mod pass;
+mod splitter;
+
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::StreamExt as _;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{lanes::Lanes, pass::Pass};
+use crate::{
+    ReadPolicy,
+    backend::{Backend, BackendError, Priority},
+    blob::Blob,
+    cache::inflight::{Failure, Lead, Track},
+    chunks::Entry,
+    plan,
+};
+
+/// How long a less urgent request stands back for readers before each piece of work.
+const GIVE_WAY: Duration = Duration::from_millis(100);
+
+/// Figures that only grow.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) fetched_bytes: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) hits: AtomicU64,
+    pub(crate) misses: AtomicU64,
+    pub(crate) failures: AtomicU64,
+}
+
+/// A chunk to fetch.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) entry: Entry,
+    pub(crate) lead: Lead,
+    /// What came for it was wrong once.
+    pub(crate) suspect: bool,
+}
+
+/// Chunks that are fetched by one range of the blob file.
+#[derive(Debug)]
+pub(crate) struct Request {
+    blob: Arc<Blob>,
+    priority: Priority,
+    wanted: Vec<Wanted>,
+    track: Arc<Track>,
+}
+
+impl Request {
+    /// Makes requests for chunks of one blob; those that hold a chunk of `demanded` are urgent.
+    pub(crate) fn plan(
+        blob: &Arc<Blob>,
+        mut wanted: Vec<Wanted>,
+        policy: &ReadPolicy,
+        priority_of: impl Fn(&Entry) -> Priority,
+    ) -> Vec<Self> {
+        wanted.sort_unstable_by_key(|w| w.entry.compressed_offset);
+        let ranges: Vec<_> = wanted.iter().map(|w| w.entry.stored()).collect();
+        let groups = plan::merge(&ranges, policy.merge_gap, policy.max_request);
+        let mut wanted = wanted.into_iter();
+        let request = |group: Range<usize>| {
+            let wanted: Vec<_> = wanted.by_ref().take(group.len()).collect();
+            let priority = wanted.iter().map(|w| priority_of(&w.entry)).max().unwrap_or(Priority::Background);
+            let track = Arc::new(Track::default());
+            wanted.iter().for_each(|w| w.lead.assign(&track));
+            if let (Priority::Demand, Some(first)) = (priority, wanted.first()) {
+                // Readers of its other chunks rather wait than ask again.
+                track.reached(first.entry.compressed_offset.max(1));
+            }
+            Self { blob: blob.clone(), priority, wanted, track }
+        };
+        groups.into_iter().map(request).collect()
+    }
+}
+
+/// Fetches for one image.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    backend: Arc<dyn Backend>,
+    pub(crate) policy: ReadPolicy,
+    pub(crate) counters: Counters,
+    lanes: Lanes,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) closing: CancellationToken,
+}
+
+impl Fetcher {
+    pub(crate) fn new(backend: Arc<dyn Backend>, policy: ReadPolicy) -> Self {
+        let lanes = Lanes::new(&policy);
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        Self { backend, policy, counters: Counters::default(), lanes, tasks, closing }
+    }
+
+    /// The image's name for messages.
+    pub(crate) fn image(&self) -> String {
+        self.backend.name()
+    }
+
+    /// Runs a request apart from whoever asked: it goes on when the reader is gone.
+    pub(crate) fn launch(self: &Arc<Self>, request: Request) {
+        let fetcher = self.clone();
+        self.tasks.spawn(async move { fetcher.run(request).await });
+    }
+
+    /// Runs a request, within the deadline of reads and until the image is closed. Chunks that did not come are given
+    /// up, which wakes their readers.
+    pub(crate) async fn run(&self, request: Request) {
+        let attempts = tokio::time::timeout(self.policy.deadline, self.attempts(request));
+        if self.closing.run_until_cancelled(attempts).await.is_some_and(|done| done.is_err()) {
+            tracing::debug!(image = self.image(), "a request took too long and is given up");
+        }
+    }
+
+    async fn attempts(&self, mut request: Request) {
+        let _lane = self.lanes.enter(request.priority).await;
+        if request.priority <= Priority::Prefetch && !request.track.is_urgent() {
+            self.lanes.give_way(GIVE_WAY).await;
+        }
+        let mut backoff = self.policy.backoff;
+        let mut retries = 0..self.policy.retries;
+        loop {
+            // A reader that could not wait may have asked for some of them itself.
+            request.wanted.retain(|w| w.lead.is_current());
+            if request.wanted.is_empty() {
+                return;
+            }
+            let wanted = std::mem::take(&mut request.wanted);
+            let (left, ended) = self.attempt(&request, wanted).await;
+            request.wanted = left;
+            let Err(error) = ended else { continue };
+            if !error.retryable || retries.next().is_none() {
+                let failure = Failure::Fetch(Arc::new(error));
+                return request.wanted.into_iter().for_each(|w| w.lead.fail(failure.clone()));
+            }
+            tracing::debug!(image = self.image(), cause = %error.source, "asking again");
+            tokio::time::sleep(backoff).await;
+            backoff *= 2;
+        }
+    }
+
+    /// Makes the request once. Gives back the chunks that are still to come: those that did not arrive, and those
+    /// that arrived wrong for the first time.
+    async fn attempt(
+        &self,
+        request: &Request,
+        wanted: Vec<Wanted>,
+    ) -> (Vec<Wanted>, Result<(), BackendError>) {
+        let mut pass = Pass::new(request.blob.clone(), wanted);
+        let ended = self.stream(request, &mut pass).await;
+        (pass.finish().await, ended)
+    }
+
+    async fn stream(&self, request: &Request, pass: &mut Pass) -> Result<(), BackendError> {
+        let range = pass.range();
+        request.track.reached(range.start.max(1));
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let failed = |kind| self.failure(request, &range, kind);
+        let opening = self.backend.clone().read(request.blob.id.clone(), range.clone(), request.priority);
+        let stalled = |_| failed(io::ErrorKind::TimedOut);
+        let mut stream = tokio::time::timeout(self.policy.stall, opening).await.map_err(stalled)??;
+        while !pass.is_received() {
+            let next = tokio::time::timeout(self.policy.stall, stream.next()).await.map_err(stalled)?;
+            let piece = next.ok_or_else(|| failed(io::ErrorKind::UnexpectedEof))??;
+            self.counters.fetched_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            request.track.reached(pass.push(piece));
+            pass.work().await;
+            if request.priority <= Priority::Prefetch && !request.track.is_urgent() {
+                self.lanes.give_way(GIVE_WAY).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn failure(&self, request: &Request, range: &Range<u64>, kind: io::ErrorKind) -> BackendError {
+        BackendError {
+            backend: self.backend.name(),
+            blob: request.blob.id.clone(),
+            range: range.clone(),
+            retryable: true,
+            source: Box::new(io::Error::from(kind)),
+        }
+    }
+}
