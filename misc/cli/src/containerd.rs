@@ -3,6 +3,7 @@
 mod content;
 mod image;
 mod lease;
+mod plugins;
 mod snapshot;
 
 use std::{future::Future, path::PathBuf, time::Duration};
@@ -15,6 +16,7 @@ use containerd_client::tonic::{
     transport::Channel,
 };
 
+pub(crate) use plugins::Plugin;
 pub(crate) use snapshot::Prepared;
 
 /// Longest wait for an answer that needs no bulk work.

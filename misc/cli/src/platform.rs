@@ -4,9 +4,6 @@ use anyhow::Context;
 use oci_spec::image::Descriptor;
 use service::exit::UsageError;
 
-/// Marks descriptors of lazy images that stand beside the ordinary ones of the same platform.
-const NYDUS_FEATURE: &str = "nydus.remoteimage.v1";
-
 /// An operating system and a processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Platform {
@@ -22,7 +19,11 @@ impl Platform {
         let (os, architecture, variant) = (parts.next(), parts.next(), parts.next());
         match (os, architecture, variant, parts.next()) {
             (Some(os), Some(architecture), variant, None) if !os.is_empty() && !architecture.is_empty() => {
-                Ok(Self { os: os.into(), architecture: architecture.into(), variant: variant.map(Into::into) })
+                Ok(Self {
+                    os: os.into(),
+                    architecture: architecture.into(),
+                    variant: variant.map(Into::into),
+                })
             }
             _ => Err(UsageError(format!("{text:?} is no platform: it must be os/arch or os/arch/variant"))),
         }
@@ -78,10 +79,9 @@ impl std::fmt::Display for Platform {
     }
 }
 
+/// Converters mark lazy images that stand beside the ordinary ones of the same platform.
 fn is_lazy_twin(entry: &Descriptor) -> bool {
-    let by_type = entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string().contains("nydus"));
-    let features = entry.platform().as_ref().and_then(|platform| platform.os_features().as_ref());
-    by_type || features.is_some_and(|features| features.iter().any(|feature| feature == NYDUS_FEATURE))
+    entry.artifact_type().as_ref().is_some_and(|kind| kind.to_string().contains("nydus"))
 }
 
 fn describe(entry: &Descriptor) -> Option<String> {
@@ -137,10 +137,9 @@ mod tests {
 
     #[test]
     fn an_ordinary_image_comes_before_its_lazy_twin() {
-        let manifests = index(json!([
-            {"os": "linux", "architecture": "amd64", "os.features": [NYDUS_FEATURE]},
-            {"os": "linux", "architecture": "amd64"},
-        ]));
+        let platform = json!({"os": "linux", "architecture": "amd64"});
+        let mut manifests = index(json!([platform, platform]));
+        manifests[0].set_artifact_type(Some("application/vnd.nydus.image.manifest.v1+json".into()));
         assert_eq!(picked("linux/amd64", &manifests), 1);
         assert_eq!(picked("linux/amd64", &manifests[..1]), 0);
     }

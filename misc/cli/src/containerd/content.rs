@@ -4,8 +4,8 @@ use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use containerd_client::services::v1::{
-    Info, InfoRequest, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest, WriteContentResponse,
-    content_client::ContentClient,
+    Info, InfoRequest, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
+    WriteContentResponse, content_client::ContentClient,
 };
 use oci_spec::image::Descriptor;
 use prost_types::FieldMask;
@@ -40,7 +40,7 @@ enum Opened {
     /// Somebody else is writing it.
     Locked,
     /// It is ours to write.
-    Ours(Ingest),
+    Ours(Box<Ingest>),
 }
 
 impl Containerd {
@@ -75,7 +75,10 @@ impl Containerd {
             while let Some(bytes) = stream.next().await {
                 let bytes = bytes.with_context(|| format!("cannot fetch {kind} {digest}"))?;
                 for message in bytes.chunks(MESSAGE) {
-                    ingest.write(message.to_vec()).await.with_context(|| format!("cannot write {kind} {digest}"))?;
+                    ingest
+                        .write(message.to_vec())
+                        .await
+                        .with_context(|| format!("cannot write {kind} {digest}"))?;
                 }
                 read(bytes.len() as u64);
             }
@@ -94,7 +97,9 @@ impl Containerd {
         }
         let request = UpdateRequest {
             info: Some(Info { digest: digest.to_owned(), labels: labels.clone(), ..Info::default() }),
-            update_mask: Some(FieldMask { paths: labels.keys().map(|key| format!("labels.{key}")).collect() }),
+            update_mask: Some(FieldMask {
+                paths: labels.keys().map(|key| format!("labels.{key}")).collect(),
+            }),
         };
         within(CALL_DEADLINE, self.contents().update(request))
             .await
@@ -104,7 +109,8 @@ impl Containerd {
 
     /// A small blob of the store, if it is there.
     pub(crate) async fn read_content(&self, digest: &str, limit: usize) -> anyhow::Result<Option<Vec<u8>>> {
-        let info = within(CALL_DEADLINE, self.contents().info(InfoRequest { digest: digest.to_owned() })).await;
+        let info =
+            within(CALL_DEADLINE, self.contents().info(InfoRequest { digest: digest.to_owned() })).await;
         if unless(Code::NotFound, info)?.is_none() {
             return Ok(None);
         }
@@ -113,7 +119,10 @@ impl Containerd {
         let mut bytes = Vec::new();
         while let Some(message) = tokio::time::timeout(CALL_DEADLINE, stream.message()).await?? {
             bytes.extend_from_slice(&message.data);
-            anyhow::ensure!(bytes.len() <= limit, "{digest} in containerd's store is larger than {limit} bytes");
+            anyhow::ensure!(
+                bytes.len() <= limit,
+                "{digest} in containerd's store is larger than {limit} bytes"
+            );
         }
         Ok(Some(bytes))
     }
@@ -138,7 +147,7 @@ impl Containerd {
         };
         match within(CALL_DEADLINE, opened).await {
             Ok((answers, written)) => {
-                Ok(Opened::Ours(Ingest { requests, answers, reference, total, expected, written }))
+                Ok(Opened::Ours(Box::new(Ingest { requests, answers, reference, total, expected, written })))
             }
             Err(status) if status.code() == Code::AlreadyExists => Ok(Opened::Complete),
             Err(status) if status.code() == Code::Unavailable && status.message().contains("locked") => {
@@ -167,7 +176,12 @@ impl Ingest {
         self.exchange(request).await
     }
 
-    fn request(&self, action: WriteAction, data: Vec<u8>, labels: HashMap<String, String>) -> WriteContentRequest {
+    fn request(
+        &self,
+        action: WriteAction,
+        data: Vec<u8>,
+        labels: HashMap<String, String>,
+    ) -> WriteContentRequest {
         WriteContentRequest {
             action: action.into(),
             r#ref: self.reference.clone(),

@@ -18,7 +18,10 @@ impl Containerd {
         let mut client = ImagesClient::with_interceptor(self.channel.clone(), self.headers.clone());
         let create = CreateImageRequest { image: Some(image.clone()), source_date_epoch: None };
         let created = within(CALL_DEADLINE, client.create(create)).await;
-        if unless(Code::AlreadyExists, created).with_context(|| format!("cannot record image {name}"))?.is_some() {
+        if unless(Code::AlreadyExists, created)
+            .with_context(|| format!("cannot record image {name}"))?
+            .is_some()
+        {
             return Ok(());
         }
         let update = UpdateImageRequest {
@@ -26,7 +29,9 @@ impl Containerd {
             update_mask: Some(FieldMask { paths: vec!["target".to_owned()] }),
             source_date_epoch: None,
         };
-        within(CALL_DEADLINE, client.update(update)).await.with_context(|| format!("cannot update image {name}"))?;
+        within(CALL_DEADLINE, client.update(update))
+            .await
+            .with_context(|| format!("cannot update image {name}"))?;
         Ok(())
     }
 }

@@ -55,7 +55,12 @@ impl Containerd {
     }
 
     /// Unpacks a layer that stands in the content store, and checks what came out.
-    pub(crate) async fn apply(&self, layer: &Descriptor, diff_id: &str, mounts: Vec<Mount>) -> anyhow::Result<()> {
+    pub(crate) async fn apply(
+        &self,
+        layer: &Descriptor,
+        diff_id: &str,
+        mounts: Vec<Mount>,
+    ) -> anyhow::Result<()> {
         let request =
             ApplyRequest { diff: Some(wire(layer)), mounts, payloads: HashMap::new(), sync_fs: false };
         let mut client = DiffClient::with_interceptor(self.channel.clone(), self.headers.clone());

@@ -41,7 +41,8 @@ impl Progress for Shown {
             }
             Event::LayerDone { layer, sent, .. } => {
                 if let Some(bar) = self.bar(layer) {
-                    self.bars.done(&bar, if sent { "converted and sent" } else { "is in the target already" });
+                    self.bars
+                        .done(&bar, if sent { "converted and sent" } else { "is in the target already" });
                 }
             }
             Event::ImageDone { platform, digest } => {

@@ -63,11 +63,15 @@ impl Pull {
     /// Asks the snapshotter about a layer; a key and mounts where the layer's content is needed.
     async fn place(&self, image: &Image, layer: Layer<'_>) -> anyhow::Result<Option<(String, Vec<Mount>)>> {
         let containerd = &self.source.containerd;
-        let what = || format!("snapshotter {} refuses layer {}", containerd.snapshotter(), layer.blob.digest());
+        let what =
+            || format!("snapshotter {} refuses layer {}", containerd.snapshotter(), layer.blob.digest());
         for _ in 0..ATTEMPTS {
             let key = labels::extract_key(layer.chain_id);
-            let labels =
-                labels::snapshot_labels(&image.names, &image.manifest.layers()[layer.position..], layer.chain_id);
+            let labels = labels::snapshot_labels(
+                &image.names,
+                &image.manifest.layers()[layer.position..],
+                layer.chain_id,
+            );
             self.watch(Some(&key));
             let prepared = containerd.prepare(&key, layer.parent, labels).await.with_context(what)?;
             match prepared {

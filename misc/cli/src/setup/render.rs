@@ -22,7 +22,11 @@ pub(super) fn everything(generation: Generation, address: &str, default: bool) -
 pub(super) fn containerd(generation: Generation, address: &str, default: bool) -> String {
     match generation {
         Generation::One => one(address, default),
-        Generation::TwoZero => two(address, default, "# The transfer service of 2.0 sends no image labels: pull with `ctr images pull --local`,\n# `shoal pull` or CRI.\n"),
+        Generation::TwoZero => two(
+            address,
+            default,
+            "# The transfer service of 2.0 sends no image labels: pull with `ctr images pull --local`,\n# `shoal pull` or CRI.\n",
+        ),
         Generation::Two => two(address, default, ""),
     }
 }
