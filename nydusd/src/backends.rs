@@ -1,0 +1,122 @@
+//! From configurations to backends, and clients that images share.
+
+mod observed;
+mod swap;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use registry::{Client, ClientOptions, RegistryError};
+use storage::{
+    CacheDir, StorageError,
+    backend::{Backend, http::HttpBackend, localfs::LocalFsBackend, registry::RegistryBackend},
+};
+
+pub use observed::BackendCounters;
+pub use swap::SwapBackend;
+
+use crate::config::{BackendConfig, LocalFsConfig, RegistryAccess, RegistryConfig, Secret};
+
+/// A backend that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("the client for {host} cannot be made")]
+pub struct BackendUnusable {
+    host: String,
+    #[source]
+    source: RegistryError,
+}
+
+/// Clients and cache directories in use, so that images share them.
+#[derive(Debug, Default)]
+pub struct Backends {
+    clients: Mutex<HashMap<RegistryAccess, Client>>,
+    caches: Mutex<HashMap<PathBuf, Weak<CacheDir>>>,
+}
+
+impl Backends {
+    /// The backend of a configuration.
+    ///
+    /// # Errors
+    /// [`BackendUnusable`].
+    pub fn open(&self, config: &BackendConfig) -> Result<Arc<SwapBackend>, BackendUnusable> {
+        Ok(SwapBackend::new(self.make(config)?))
+    }
+
+    /// The same backend with another credential.
+    ///
+    /// # Errors
+    /// [`BackendUnusable`].
+    pub fn with_secret(
+        &self,
+        config: &RegistryConfig,
+        secret: Secret,
+    ) -> Result<Arc<dyn Backend>, BackendUnusable> {
+        let mut config = config.clone();
+        config.access.credential = Some(secret);
+        self.make(&BackendConfig::Registry(config))
+    }
+
+    /// The cache directory at `path`.
+    ///
+    /// # Errors
+    /// [`StorageError::Cache`].
+    pub fn cache(&self, path: &Path) -> Result<Arc<CacheDir>, StorageError> {
+        let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cache) = caches.get(path).and_then(Weak::upgrade) {
+            return Ok(cache);
+        }
+        let cache = CacheDir::open(path)?;
+        caches.insert(path.to_owned(), Arc::downgrade(&cache));
+        Ok(cache)
+    }
+
+    fn make(&self, config: &BackendConfig) -> Result<Arc<dyn Backend>, BackendUnusable> {
+        match config {
+            BackendConfig::LocalFs(LocalFsConfig::Dir(dir)) => Ok(Arc::new(LocalFsBackend::in_dir(dir))),
+            BackendConfig::LocalFs(LocalFsConfig::File(file)) => Ok(Arc::new(LocalFsBackend::of_file(file))),
+            BackendConfig::Http(http) => {
+                let access = RegistryAccess {
+                    connect_timeout: http.connect_timeout,
+                    read_timeout: http.read_timeout,
+                    ..RegistryAccess::default()
+                };
+                Ok(Arc::new(HttpBackend::new(self.client(&access, &http.url)?, &http.url)))
+            }
+            BackendConfig::Registry(RegistryConfig { repository, access }) => {
+                let client = self.client(access, &repository.host)?;
+                Ok(Arc::new(RegistryBackend::new(client, repository.clone())))
+            }
+        }
+    }
+
+    /// A client for `host`, the one that others with the same access use.
+    fn client(&self, access: &RegistryAccess, host: &str) -> Result<Client, BackendUnusable> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(access) {
+            return Ok(client.clone());
+        }
+        let client = Client::new(options(access))
+            .map_err(|source| BackendUnusable { host: host.to_owned(), source })?;
+        // Credentials change over a daemon's life; clients that nobody uses any more must not pile up.
+        if clients.len() >= 256 {
+            clients.clear();
+        }
+        clients.insert(access.clone(), client.clone());
+        Ok(client)
+    }
+}
+
+fn options(access: &RegistryAccess) -> ClientOptions {
+    let default = ClientOptions::default();
+    ClientOptions {
+        hosts_dirs: access.hosts_dirs.clone().unwrap_or(default.hosts_dirs),
+        credential: access.credential.as_ref().map(Secret::to_credential),
+        connect_timeout: access.connect_timeout.unwrap_or(default.connect_timeout),
+        read_timeout: access.read_timeout.unwrap_or(default.read_timeout),
+        attempts: access.attempts.unwrap_or(default.attempts),
+        ..default
+    }
+}

@@ -1,0 +1,307 @@
+//! The daemon: images, the FUSE session they are seen through, and what the API may do with them.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use nydusd_api::{DaemonState, FsType, MountRequest};
+use storage::StorageError;
+use tokio::{runtime::Handle, sync::Mutex};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    backends::{BackendUnusable, Backends},
+    config::{self, BackendConfig, ConfigError, ImageConfig, Secret},
+    events::Events,
+    fs::{OpenError, Rafs},
+    fuse::{ReadQueue, Session},
+    mounts::{BadMountpoint, Image, ImageParts, MountError, MountTable, Mountpoint},
+    prefetch,
+};
+
+/// How long reads under way may take when their image is unmounted.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a read waits for its turn behind others.
+const TURN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A call that cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration of the image is wrong.
+    #[error("the image's configuration is wrong")]
+    Config(#[from] ConfigError),
+    /// Where its blobs come from cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendUnusable),
+    /// Its cache cannot be used.
+    #[error("the image's cache cannot be used")]
+    Cache(#[source] StorageError),
+    /// The image cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The place is wrong.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The text is no mountpoint.
+    #[error(transparent)]
+    Mountpoint(#[from] BadMountpoint),
+    /// Not served by this daemon.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// An argument is wrong.
+    #[error("{0}")]
+    Argument(String),
+    /// The daemon is going down.
+    #[error("the daemon is going down")]
+    Stopping,
+}
+
+/// Who a daemon is, as the API tells it.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// The `--id` it was started with.
+    pub id: Option<String>,
+    /// The `--supervisor` it was started with.
+    pub supervisor: Option<PathBuf>,
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    identity: Identity,
+    mounts: Arc<MountTable>,
+    reads: Arc<ReadQueue>,
+    events: Arc<Events>,
+    backends: Backends,
+    session: OnceLock<Session>,
+    /// Held while images come and go, so that a check still holds when its deed is done.
+    changes: Arc<Mutex<()>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Daemon {
+    /// A daemon without images, whose tasks run on `runtime`; cancelling `stop` ends it.
+    #[must_use]
+    pub fn new(identity: Identity, runtime: Handle, stop: CancellationToken) -> Arc<Self> {
+        let events = Arc::new(Events::default());
+        Arc::new(Self {
+            identity,
+            mounts: Arc::default(),
+            reads: Arc::new(ReadQueue::new(runtime, TURN_PATIENCE, Arc::clone(&events))),
+            events,
+            backends: Backends::default(),
+            session: OnceLock::new(),
+            changes: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop,
+        })
+    }
+
+    /// Who it is.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its images.
+    pub const fn mounts(&self) -> &Arc<MountTable> {
+        &self.mounts
+    }
+
+    /// Where its reads go.
+    pub const fn reads(&self) -> &Arc<ReadQueue> {
+        &self.reads
+    }
+
+    /// Its last errors.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Takes the session through which the images are seen.
+    pub fn set_session(&self, session: Session) {
+        drop(self.session.set(session));
+    }
+
+    /// The session, once there is one.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.get()
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> DaemonState {
+        match (self.stop.is_cancelled(), self.session.get()) {
+            (true, _) => DaemonState::Stopped,
+            (false, None) => DaemonState::Init,
+            (false, Some(_)) => DaemonState::Running,
+        }
+    }
+
+    /// Begins to end it.
+    pub fn exit(&self) {
+        self.stop.cancel();
+    }
+
+    /// Mounts an image. Waits for nothing on the network.
+    ///
+    /// # Errors
+    /// [`DaemonError`]; nothing has changed then.
+    pub async fn mount(
+        self: &Arc<Self>,
+        mountpoint: Mountpoint,
+        request: MountRequest,
+    ) -> Result<(), DaemonError> {
+        let turn = self.turn(&request).await?;
+        let daemon = Arc::clone(self);
+        let image = self
+            .blocking(move || {
+                daemon.mounts.check_free(&mountpoint)?;
+                let image = daemon.mounts.add(daemon.open(mountpoint, &request)?)?;
+                daemon.start_prefetch(&image, request.prefetch_files);
+                drop(turn);
+                Ok(image)
+            })
+            .await?;
+        self.forget_names(&image, None).await;
+        tracing::info!(image = %image.mountpoint(), source = %image.source().display(), "mounted");
+        Ok(())
+    }
+
+    /// Puts another bootstrap in the place of a mounted image.
+    ///
+    /// # Errors
+    /// [`DaemonError`]; nothing has changed then.
+    pub async fn remount(
+        self: &Arc<Self>,
+        mountpoint: Mountpoint,
+        request: MountRequest,
+    ) -> Result<(), DaemonError> {
+        let turn = self.turn(&request).await?;
+        let daemon = Arc::clone(self);
+        let (old, new) = self
+            .blocking(move || {
+                daemon.mounts.get(&mountpoint)?;
+                let old = daemon.mounts.replace(daemon.open(mountpoint.clone(), &request)?)?;
+                let new = daemon.mounts.get(&mountpoint)?;
+                daemon.start_prefetch(&new, request.prefetch_files);
+                drop(turn);
+                Ok((old, new))
+            })
+            .await?;
+        self.forget_names(&new, Some(&old)).await;
+        tracing::info!(image = %new.mountpoint(), source = %new.source().display(), "mounted anew");
+        self.close(old).await;
+        Ok(())
+    }
+
+    /// Unmounts an image; reads under way have a few seconds.
+    ///
+    /// # Errors
+    /// [`DaemonError::Mount`] where it is not mounted.
+    pub async fn umount(self: &Arc<Self>, mountpoint: &Mountpoint) -> Result<(), DaemonError> {
+        let image = {
+            let _turn = self.changes.lock().await;
+            self.mounts.remove(mountpoint)?
+        };
+        self.forget_names(&image, Some(&image)).await;
+        tracing::info!(image = %mountpoint, "unmounted");
+        self.close(image).await;
+        Ok(())
+    }
+
+    /// Reads of a mounted image use another credential from now on.
+    ///
+    /// # Errors
+    /// [`DaemonError`].
+    pub fn set_registry_auth(&self, mountpoint: &Mountpoint, auth: &str) -> Result<(), DaemonError> {
+        let image = self.mounts.get(mountpoint)?;
+        let secret = Secret::from_basic(auth)
+            .map_err(|problem| DaemonError::Argument(format!("registry_auth {problem}")))?;
+        let BackendConfig::Registry(config) = &image.config().backend else {
+            return Err(DaemonError::Argument(format!("{mountpoint} has no registry backend")));
+        };
+        image.backend().swap(self.backends.with_secret(config, secret)?);
+        Ok(())
+    }
+
+    /// Ends all images: reads under way have a few seconds, all images at once.
+    pub async fn close_all(self: &Arc<Self>) {
+        let _turn = self.changes.lock().await;
+        for image in self.mounts.all() {
+            self.tasks.spawn(async move { image.close(DRAIN_PATIENCE).await });
+        }
+        self.tasks.close();
+        if tokio::time::timeout(2 * DRAIN_PATIENCE, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some images did not end in time");
+        }
+    }
+
+    async fn turn(&self, request: &MountRequest) -> Result<tokio::sync::OwnedMutexGuard<()>, DaemonError> {
+        if request.fs_type == FsType::Passthrough {
+            return Err(DaemonError::Unsupported("fs_type passthroughfs"));
+        }
+        let turn = Arc::clone(&self.changes).lock_owned().await;
+        if self.stop.is_cancelled() { Err(DaemonError::Stopping) } else { Ok(turn) }
+    }
+
+    /// Runs `work` to its end even if the caller goes away.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, DaemonError> + Send + 'static,
+    ) -> Result<T, DaemonError> {
+        self.tasks.spawn_blocking(work).await.unwrap_or(Err(DaemonError::Stopping))
+    }
+
+    fn open(&self, mountpoint: Mountpoint, request: &MountRequest) -> Result<ImageParts, DaemonError> {
+        let (config, unknown) = config::parse(&request.config)?;
+        for key in unknown {
+            tracing::warn!(image = %mountpoint, key, "the configuration has a key that is not known");
+        }
+        self.open_configured(mountpoint, request.source.clone().into(), config)
+    }
+
+    fn open_configured(
+        &self,
+        mountpoint: Mountpoint,
+        source: PathBuf,
+        config: ImageConfig,
+    ) -> Result<ImageParts, DaemonError> {
+        let backend = self.backends.open(&config.backend)?;
+        let cache = self.backends.cache(&config.cache_dir).map_err(DaemonError::Cache)?;
+        let rafs = Rafs::open(&source, &cache, backend.clone(), config.policy.clone())?;
+        Ok(ImageParts { mountpoint, rafs, backend, source, config })
+    }
+
+    fn start_prefetch(&self, image: &Arc<Image>, files: Option<Vec<String>>) {
+        let image = Arc::clone(image);
+        self.tasks.spawn_blocking(move || prefetch::start(&image, &files.unwrap_or_default()));
+    }
+
+    /// Tells the kernel which names of the root mean something else now: the image's own, or all in it where it is the
+    /// root itself.
+    async fn forget_names(&self, image: &Image, gone: Option<&Image>) {
+        let Some(session) = self.session.get() else { return };
+        let names = match (image.mountpoint().is_root(), gone) {
+            (false, _) => vec![image.mountpoint().name().into()],
+            (true, Some(gone)) => names_in_root(gone.rafs()),
+            (true, None) => Vec::new(),
+        };
+        session.forget_names(names).await;
+    }
+
+    /// Closes an image in a task of its own, so that the end of a call does not cut it short.
+    async fn close(&self, image: Arc<Image>) {
+        let closed = self.tasks.spawn(async move { image.close(DRAIN_PATIENCE).await });
+        if closed.await.is_err() {
+            tracing::warn!("an image did not end well");
+        }
+    }
+}
+
+fn names_in_root(rafs: &Rafs) -> Vec<Vec<u8>> {
+    let Ok(entries) = rafs.read_dir(rafs.root(), 0) else { return Vec::new() };
+    let names = entries.filter_map(|entry| Some(entry.ok()?.name.to_vec()));
+    names.filter(|name| name != b"." && name != b"..").collect()
+}

@@ -1,0 +1,188 @@
+//! Reads: a hit is answered on the worker's thread, a miss moves with its reply into a task.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    error::Error,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use fuser::{Errno, ReplyData};
+use rafs::Nid;
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use crate::{
+    counters::Op,
+    events::Events,
+    fs::{FsError, Span},
+    mounts::Image,
+};
+
+/// Misses that are worked on at a time; each holds at most one read's bytes.
+const MAX_MISSES: usize = 256;
+
+thread_local! {
+    /// Where hits are read to. It grows to the largest read of its thread and stays.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One read.
+pub(super) struct ReadRequest {
+    pub(super) image: Arc<Image>,
+    pub(super) nid: Nid,
+    pub(super) offset: u64,
+    pub(super) size: u32,
+    pub(super) unique: u64,
+    pub(super) started: Instant,
+}
+
+/// A read that waits for its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Inflight {
+    /// The inode number in its image.
+    pub inode: u64,
+    /// FUSE's number of the request.
+    pub unique: u64,
+    /// When it came, in seconds since 1970.
+    pub timestamp_secs: u64,
+}
+
+/// Where reads go.
+#[derive(Debug)]
+pub struct ReadQueue {
+    runtime: Handle,
+    turns: Semaphore,
+    patience: Duration,
+    inflight: Mutex<HashMap<u64, Inflight>>,
+    events: Arc<Events>,
+}
+
+impl ReadQueue {
+    /// A queue whose misses run on `runtime`, each waiting at most `patience` for its turn.
+    #[must_use]
+    pub fn new(runtime: Handle, patience: Duration, events: Arc<Events>) -> Self {
+        let turns = Semaphore::new(MAX_MISSES);
+        Self { runtime, turns, patience, inflight: Mutex::default(), events }
+    }
+
+    /// Reads that wait for their bytes now.
+    pub fn inflight(&self) -> Vec<Inflight> {
+        self.lock_inflight().values().copied().collect()
+    }
+
+    pub(super) fn answer(self: &Arc<Self>, request: ReadRequest, reply: ReplyData) {
+        let attempt = AssertUnwindSafe(|| plan_and_try(&request));
+        match catch_unwind(attempt).unwrap_or(Err(FsError::Panic)) {
+            Ok(Attempt::Hit(len)) => {
+                BUFFER.with_borrow(|buffer| reply.data(&buffer[..len]));
+                request.image.counters().read(len, request.started.elapsed());
+            }
+            Ok(Attempt::Miss(spans)) => {
+                let queue = Arc::clone(self);
+                let tracked = request.image.reads().token();
+                self.runtime.spawn(async move {
+                    queue.wait(request, spans, reply).await;
+                    drop(tracked);
+                });
+            }
+            Err(error) => self.fail(&request, &error, reply),
+        }
+    }
+
+    async fn wait(&self, request: ReadRequest, spans: Vec<Span>, reply: ReplyData) {
+        let _entry = InflightEntry::new(self, &request);
+        let turn = tokio::time::timeout(self.patience, self.turns.acquire()).await;
+        let outcome = match turn {
+            Ok(_turn) => request.image.rafs().read(&spans).await,
+            Err(_) => Err(FsError::Queue(self.patience)),
+        };
+        match outcome {
+            Ok(bytes) => {
+                reply.data(&bytes);
+                request.image.counters().read(bytes.len(), request.started.elapsed());
+            }
+            Err(error) => self.fail(&request, &error, reply),
+        }
+    }
+
+    fn fail(&self, request: &ReadRequest, error: &FsError, reply: ReplyData) {
+        report(&request.image, request.nid, Op::Read, error);
+        if !error.is_expected() {
+            self.events.add(format!(
+                "read of inode {} of image {} failed: {}",
+                request.nid,
+                request.image.mountpoint(),
+                with_causes(error)
+            ));
+        }
+        reply.error(Errno::from_i32(error.errno()));
+    }
+
+    fn lock_inflight(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Inflight>> {
+        self.inflight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Attempt {
+    /// So many bytes are in the thread's buffer.
+    Hit(usize),
+    Miss(Vec<Span>),
+}
+
+fn plan_and_try(request: &ReadRequest) -> Result<Attempt, FsError> {
+    let image = &request.image;
+    image.trace().note(request.nid, request.offset, request.size.into());
+    let spans = image.rafs().plan(request.nid, request.offset, request.size.into())?;
+    let len = spans.iter().map(|span| span.len as usize).sum();
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        let hit = image.rafs().try_read(&spans, &mut buffer[..len])?;
+        Ok(if hit { Attempt::Hit(len) } else { Attempt::Miss(spans) })
+    })
+}
+
+/// Counts a failed request, and logs it unless sound images fail so too. The one place where failures are logged.
+pub(super) fn report(image: &Image, nid: Nid, op: Op, error: &FsError) {
+    image.counters().failed(op);
+    if !error.is_expected() {
+        tracing::error!(
+            image = %image.mountpoint(),
+            source = %image.source().display(),
+            %nid,
+            ?op,
+            "{}",
+            with_causes(error)
+        );
+    }
+}
+
+/// An error with its causes, in one line.
+fn with_causes(error: &FsError) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
+/// Keeps a waiting read listed until it is answered.
+struct InflightEntry<'a> {
+    queue: &'a ReadQueue,
+    unique: u64,
+}
+
+impl<'a> InflightEntry<'a> {
+    fn new(queue: &'a ReadQueue, request: &ReadRequest) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let entry = Inflight { inode: request.nid.0, unique: request.unique, timestamp_secs: now.as_secs() };
+        queue.lock_inflight().insert(request.unique, entry);
+        Self { queue, unique: request.unique }
+    }
+}
+
+impl Drop for InflightEntry<'_> {
+    fn drop(&mut self) {
+        self.queue.lock_inflight().remove(&self.unique);
+    }
+}
