@@ -162,8 +162,13 @@ pub(super) fn report(image: &Image, nid: Nid, op: Op, error: &FsError) {
 
 /// An error with its causes, in one line.
 fn with_causes(error: &FsError) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
 }
 
 /// Keeps a waiting read listed until it is answered.
