@@ -44,7 +44,7 @@ pub(super) fn build<W: Write + Send>(
 ) -> Result<(Chunked<HashingWriter<W>>, Tree), BuildError> {
     let mut shelf = Shelf { spool: BufWriter::new(spool(options)?), len: 0, files: Vec::new() };
     let cold_sink = BufWriter::with_capacity(256 << 10, spool(options)?);
-    let (cold, cold_files) = stream(options.chunks, cold_sink, |feed, files| {
+    let (mut cold, cold_files) = stream(options.chunks, cold_sink, |feed, files| {
         while let Some(entry) = source.next_entry()? {
             let rank = options.prefetch.rank(&entry.path);
             match (layer.add(entry)?, rank) {
@@ -70,6 +70,7 @@ pub(super) fn build<W: Write + Send>(
     })?;
     let order = std::mem::take(&mut hot.order);
     hot_files.fill(&mut tree, |n| order[n as usize]);
+    cold.sink.flush().map_err(spool_error)?;
     let places = follow(&mut hot, &cold)?;
     cold_files.fill(&mut tree, |n| places[cold.order[n as usize] as usize]);
     Ok((hot, tree))
