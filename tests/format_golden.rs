@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::tests_outside_test_module, missing_docs, reason = "tests")]
 
 #[path = "format/listing.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod listing;
 #[path = "format/stored.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod stored;
 
 use std::collections::BTreeSet;

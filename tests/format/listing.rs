@@ -132,7 +132,7 @@ impl Reading<'_> {
             mtime_ns: (path != b"/").then(|| seconds + i128::from(at.mtime_nsec)),
             nlink: not_directory.then_some(at.nlink),
             size: not_directory.then_some(at.size),
-            rdev: is_device.then(|| (at.rdev >> 8 & 0xFFF, at.rdev & 0xFF | at.rdev >> 12 & 0xF_FF00)),
+            rdev: is_device.then_some((at.rdev >> 8 & 0xFFF, at.rdev & 0xFF | at.rdev >> 12 & 0xF_FF00)),
             target: link.then(|| self.bootstrap.link_target(at.nid).unwrap()),
             sha256: is_file.then(|| self.content_sha256(at)),
             link_group: linked.then(|| self.first.entry(at.nid).or_insert_with(|| path.to_vec()).clone()),

@@ -92,4 +92,15 @@ impl StoredBlob {
         let unit = unpack(member.unit_offset, stored, unit_len, stored != unit_len);
         part(&unit, member.offset.into(), len.into()).to_vec()
     }
+
+    /// The uncompressed image: what the kernel reads as a device.
+    pub(crate) fn image(&mut self) -> Vec<u8> {
+        let mut image = vec![0; usize::try_from(self.blob.uncompressed_size).unwrap()];
+        for number in 0..self.chunks.len() {
+            let start = usize::try_from(self.chunks[number].uncompressed_offset).unwrap();
+            let chunk = self.chunk(u32::try_from(number).unwrap());
+            image[start..start + chunk.len()].copy_from_slice(chunk);
+        }
+        image
+    }
 }

@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 pub fn dir() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
+            .join(".cache"),
     };
     Ok(base.join("shoal"))
 }
@@ -42,7 +43,8 @@ pub fn once(name: &str, recipe: &str, make: impl FnOnce(&Path) -> Result<()>) ->
     if path.exists() {
         return Ok(path);
     }
-    let stage = tempfile::Builder::new().prefix(".stage-").tempdir_in(parent).context("stage in the cache")?;
+    let stage =
+        tempfile::Builder::new().prefix(".stage-").tempdir_in(parent).context("stage in the cache")?;
     make(stage.path()).with_context(|| format!("make {name}"))?;
     fs::rename(stage.keep(), &path).with_context(|| format!("name {}", path.display()))?;
     Ok(path)

@@ -98,7 +98,11 @@ pub fn output(command: &mut Command, deadline: Duration) -> Result<Output> {
 ///
 /// # Errors
 /// The error of `ready`, an interrupt, or the deadline.
-pub fn wait_for<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn wait_for<T>(
+    what: &str,
+    deadline: Duration,
+    mut ready: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let end = Instant::now() + deadline;
     loop {
         if let Some(value) = ready()? {
@@ -115,7 +119,8 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut ready: impl FnMut() -> Re
 /// Whether a program is in `PATH`.
 #[must_use]
 pub fn in_path(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 fn shown(command: &Command) -> String {
@@ -133,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_failure_tells_what_the_program_said() {
-        let error = run(&mut command("sh", ["-c", "echo out; echo err >&2; exit 3"])).unwrap_err().to_string();
+        let error =
+            run(&mut command("sh", ["-c", "echo out; echo err >&2; exit 3"])).unwrap_err().to_string();
         assert!(error.contains("out\nerr") && error.contains('3'), "{error}");
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -52,16 +53,22 @@ impl Release {
 }
 
 impl Containerd {
-    /// Starts containerd in `scratch` with our snapshotter's socket as plugin `nydus`, and CRI pulling through it.
+    /// Starts containerd in `scratch` with our snapshotter's socket as plugin `nydus`, and CRI pulling through it. Pods
+    /// are kept by image `pause:plain` of `registry`.
     ///
     /// # Errors
     /// Where it does not answer.
-    pub fn start(scratch: &Scratch, release: Release, snapshotter: &Path) -> Result<Self> {
+    pub fn start(
+        scratch: &Scratch,
+        release: Release,
+        snapshotter: &Path,
+        registry: SocketAddr,
+    ) -> Result<Self> {
         let dir = scratch.dir("containerd")?;
         let bin = release.programs()?;
         let socket = dir.join("containerd.sock");
         let config = dir.join("config.toml");
-        fs::write(&config, configuration(release, &dir, &socket, snapshotter)?)?;
+        fs::write(&config, configuration(release, &dir, [&socket, snapshotter], registry)?)?;
         let program = bin.as_ref().map_or_else(|| PathBuf::from("containerd"), |bin| bin.join("containerd"));
         let mut start = command(program, ["--config"]);
         start.arg(&config).env("PATH", path(bin.as_deref())?);
@@ -120,14 +127,26 @@ impl Containerd {
         Ok(())
     }
 
-    /// Mounts the tree of an image, read-only, as a container would see it.
+    /// Mounts the tree of an image, read-only.
     ///
     /// # Errors
     /// What ctr tells.
     pub fn view(&self, snapshotter: &str, image: &str, point: &Path) -> Result<Mounted> {
+        self.mount_with(&[], snapshotter, image, point)
+    }
+
+    /// Mounts the tree of an image as a container has it, with a layer to write to.
+    ///
+    /// # Errors
+    /// What ctr tells.
+    pub fn mount(&self, snapshotter: &str, image: &str, point: &Path) -> Result<Mounted> {
+        self.mount_with(&["--rw"], snapshotter, image, point)
+    }
+
+    fn mount_with(&self, flags: &[&str], snapshotter: &str, image: &str, point: &Path) -> Result<Mounted> {
         fs::create_dir_all(point)?;
-        let mut ctr = self.ctr(["images", "mount", "--snapshotter", snapshotter, image]);
-        run(ctr.arg(point))?;
+        let mut ctr = self.ctr(["images", "mount", "--snapshotter", snapshotter]);
+        run(ctr.args(flags).arg(image).arg(point))?;
         Ok(Mounted::adopt(point))
     }
 
@@ -176,7 +195,10 @@ fn unpack_unstable(dir: &Path) -> Result<()> {
     }
     fs::write(apt.join("var/lib/dpkg/status"), "")?;
     let mirror = debian::mirror()?;
-    fs::write(apt.join("etc/apt/sources.list"), format!("deb [signed-by={}] {mirror} sid main\n", debian::KEYRING))?;
+    fs::write(
+        apt.join("etc/apt/sources.list"),
+        format!("deb [signed-by={}] {mirror} sid main\n", debian::KEYRING),
+    )?;
     let root = format!("Dir={}", apt.display());
     let options = ["-q", "-o", &root, "-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root"];
     run(command("apt-get", options).arg("update"))?;
@@ -190,8 +212,15 @@ fn unpack_unstable(dir: &Path) -> Result<()> {
     fs::remove_dir_all(apt).context("remove the apt directory")
 }
 
-fn configuration(release: Release, dir: &Path, socket: &Path, snapshotter: &Path) -> Result<String> {
-    let (dir, socket, snapshotter) = (dir.display(), socket.display(), snapshotter.display());
+fn configuration(release: Release, dir: &Path, sockets: [&Path; 2], registry: SocketAddr) -> Result<String> {
+    let hosts = dir.join("certs.d").join(registry.to_string());
+    fs::create_dir_all(&hosts)?;
+    fs::write(
+        hosts.join("hosts.toml"),
+        format!("server = \"http://{registry}\"\n[host.\"http://{registry}\"]\n"),
+    )?;
+    let (dir, [socket, snapshotter]) = (dir.display(), sockets.map(Path::display));
+    let pause = format!("{registry}/pause:plain");
     let plugin = format!("[proxy_plugins.nydus]\ntype = \"snapshot\"\naddress = \"{snapshotter}\"\n");
     let common = format!(
         "root = \"{dir}/root\"\nstate = \"{dir}/state\"\n[grpc]\naddress = \"{socket}\"\n[debug]\nlevel = \"info\"\n{plugin}"
@@ -202,7 +231,7 @@ fn configuration(release: Release, dir: &Path, socket: &Path, snapshotter: &Path
     Ok(match release {
         Release::Installed => format!(
             "version = 2\n{common}\
-             [plugins.\"io.containerd.grpc.v1.cri\"]\nrestrict_oom_score_adj = true\nsandbox_image = \"{PAUSE}\"\n\
+             [plugins.\"io.containerd.grpc.v1.cri\"]\nrestrict_oom_score_adj = true\nsandbox_image = \"{pause}\"\n\
              enable_unprivileged_ports = false\ndisable_tcp_service = true\nstream_server_port = \"0\"\n\
              [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{cni}\"\nconf_dir = \"{cni}\"\n\
              [plugins.\"io.containerd.grpc.v1.cri\".containerd]\nsnapshotter = \"nydus\"\n\
@@ -215,16 +244,13 @@ fn configuration(release: Release, dir: &Path, socket: &Path, snapshotter: &Path
              [plugins.\"io.containerd.cri.v1.runtime\".cni]\nbin_dirs = [\"{cni}\"]\nconf_dir = \"{cni}\"\n\
              [plugins.\"io.containerd.cri.v1.images\"]\nsnapshotter = \"nydus\"\n\
              disable_snapshot_annotations = false\ndiscard_unpacked_layers = false\n\
-             [plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"{PAUSE}\"\n\
+             [plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"{pause}\"\n\
              [plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = \"{certs}\"\n\
              [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\nplatform = \"linux\"\nsnapshotter = \"overlayfs\"\n\
              [[plugins.\"io.containerd.transfer.v1.local\".unpack_config]]\nplatform = \"linux\"\nsnapshotter = \"nydus\"\n"
         ),
     })
 }
-
-/// Name of the image that CRI keeps a pod's namespaces with; imported, never pulled.
-pub const PAUSE: &str = "shoal.test/pause:latest";
 
 /// Whether nerdctl can be used instead of ctr.
 #[must_use]

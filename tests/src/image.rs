@@ -1,6 +1,7 @@
 //! Images to try: OCI layout directories, made of Debian packages or generated.
 
 pub mod debian;
+pub mod generated;
 pub mod layer;
 pub mod layout;
 

@@ -3,11 +3,18 @@
 //! Everything here runs real programs (containerd, runc, a registry, our own binaries) in a directory of its own, and
 //! every process, mount and directory has a guard that ends it.
 
+pub mod bench;
 pub mod cache;
 pub mod command;
 pub mod containerd;
+pub mod cri;
 pub mod daemon;
 pub mod image;
+pub mod node;
+pub mod programs;
 pub mod registry;
+pub mod relay;
 pub mod scratch;
+pub mod snapshotter;
+pub mod tree;
 pub mod xattr;

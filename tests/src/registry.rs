@@ -72,10 +72,16 @@ impl Registry {
             let digest = blob.digest();
             let start = self.call("POST", &format!("/v2/{repository}/blobs/uploads/"), "", None)?;
             let location = start.header("location").context("the registry names no place to upload to")?;
-            let path = location.split_once("://").map_or(location, |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
+            let path =
+                location.split_once("://").map_or(location, |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
             let separator = if path.contains('?') { '&' } else { '?' };
             let file = layout.blob(digest.digest());
-            self.call("PUT", &format!("{path}{separator}digest={digest}"), "application/octet-stream", Some(&file))?;
+            self.call(
+                "PUT",
+                &format!("{path}{separator}digest={digest}"),
+                "application/octet-stream",
+                Some(&file),
+            )?;
         }
         let file = layout.blob(descriptor.digest().digest());
         let path = format!("/v2/{repository}/manifests/{tag}");

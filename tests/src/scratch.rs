@@ -31,7 +31,8 @@ impl Scratch {
         unshare(CloneFlags::CLONE_NEWNS).context("enter a mount namespace of our own (this needs root)")?;
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("make mounts private")?;
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).context("mount a /run")?;
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+            .context("mount a /run")?;
         // Not /tmp: that may be memory, which an image does not fit into.
         let parent = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         let dir = tempfile::Builder::new().prefix(&format!("shoal-{name}-")).tempdir_in(parent)?;

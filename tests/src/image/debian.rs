@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{
-    Layer, Layout, layer,
-    layout::Form,
-};
+use super::{Layer, Layout, layer, layout::Form};
 use crate::{
     cache,
     command::{command, run},
@@ -123,6 +120,14 @@ impl Program {
     }
 }
 
+/// An image of the smallest Debian, which sleeps.
+///
+/// # Errors
+/// Where the packages cannot be had.
+pub fn base() -> Result<Layout> {
+    Ok(Base::get(&suite()?)?.layout)
+}
+
 /// The smallest Debian, as a tree to build on and as a layer.
 struct Base {
     tree: PathBuf,
@@ -132,7 +137,7 @@ struct Base {
 
 impl Base {
     fn get(suite: &str) -> Result<Self> {
-        let dir = cache::once("base", &[RECIPE, suite].join("\n"), |dir| Self::make(dir, suite))?;
+        let dir = cache::once("base", &[RECIPE, suite, "sleeps"].join("\n"), |dir| Self::make(dir, suite))?;
         let layout = Layout { dir: dir.join("layout") };
         let (_, manifest) = layout.manifest()?;
         let descriptor = manifest.layers().first().context("the base has a layer")?.clone();
@@ -148,7 +153,7 @@ impl Base {
         let layout = Layout::create(&dir.join("layout"))?;
         let layer = layout.add_layer(Form::Gzip, |out| layer::write(&tree, out))?;
         fs::write(dir.join("diff_id"), &layer.diff_id)?;
-        layout.finish(&[layer], &["sh"])
+        layout.finish(&[layer], &["sleep", "infinity"])
     }
 }
 
@@ -188,12 +193,10 @@ fn suite() -> Result<String> {
 /// # Errors
 /// Where apt knows none for this release.
 pub fn mirrors() -> Result<Vec<(String, String, String)>> {
-    let targets = run(&mut command("apt-get", [
-        "indextargets",
-        "--format",
-        "$(SITE) $(RELEASE) $(COMPONENT)",
-        "Created-By: Packages",
-    ]))?;
+    let targets = run(&mut command(
+        "apt-get",
+        ["indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
+    ))?;
     let mut all: Vec<_> = targets
         .lines()
         .filter_map(|line| {
@@ -223,6 +226,9 @@ fn sources_list(suite: &str) -> Result<String> {
         .filter(|(_, release, component)| wanted.contains(release) && component == "main")
         .map(|(site, release, component)| format!("deb [signed-by={KEYRING}] {site} {release} {component}\n"))
         .collect();
-    ensure!(lines.iter().any(|line| line.contains(&format!(" {suite} "))), "apt knows no mirror of Debian {suite}");
+    ensure!(
+        lines.iter().any(|line| line.contains(&format!(" {suite} "))),
+        "apt knows no mirror of Debian {suite}"
+    );
     Ok(lines.concat())
 }

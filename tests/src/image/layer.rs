@@ -38,8 +38,10 @@ struct Packer<'a> {
 impl Packer<'_> {
     fn directory(&mut self, dir: &Path) -> Result<()> {
         let full = self.root.join(dir);
-        let mut names: Vec<OsString> =
-            fs::read_dir(&full).with_context(|| format!("list {}", full.display()))?.map(|e| Ok(e?.file_name())).collect::<io::Result<_>>()?;
+        let mut names: Vec<OsString> = fs::read_dir(&full)
+            .with_context(|| format!("list {}", full.display()))?
+            .map(|e| Ok(e?.file_name()))
+            .collect::<io::Result<_>>()?;
         names.sort();
         for name in names {
             let path = dir.join(name);
@@ -122,7 +124,9 @@ impl Packer<'_> {
         for (name, value) in xattrs.iter().filter(|(name, _)| !name.starts_with("trusted.overlay.")) {
             records.push((format!("SCHILY.xattr.{name}"), value.clone()));
         }
-        Ok(self.tar.append_pax_extensions(records.iter().map(|(key, value)| (key.as_str(), value.as_slice())))?)
+        Ok(self
+            .tar
+            .append_pax_extensions(records.iter().map(|(key, value)| (key.as_str(), value.as_slice())))?)
     }
 }
 

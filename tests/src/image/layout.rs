@@ -11,8 +11,8 @@ use std::{
 use anyhow::{Context, Result};
 use flate2::{Compression, write::GzEncoder};
 use oci_spec::image::{
-    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder, ImageIndex, ImageIndexBuilder,
-    ImageManifest, ImageManifestBuilder, MediaType, Os, RootFsBuilder, Sha256Digest,
+    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder, ImageIndex,
+    ImageIndexBuilder, ImageManifest, ImageManifestBuilder, MediaType, Os, RootFsBuilder, Sha256Digest,
 };
 use sha2::{Digest, Sha256};
 
@@ -135,7 +135,8 @@ impl Layout {
     pub fn manifest(&self) -> Result<(Descriptor, ImageManifest)> {
         let index = ImageIndex::from_file(self.dir.join("index.json")).context("read index.json")?;
         let descriptor = index.manifests().first().context("the layout has no image")?.clone();
-        let manifest = ImageManifest::from_file(self.blob(descriptor.digest().digest())).context("read manifest")?;
+        let manifest =
+            ImageManifest::from_file(self.blob(descriptor.digest().digest())).context("read manifest")?;
         Ok((descriptor, manifest))
     }
 

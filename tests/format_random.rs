@@ -1,0 +1,166 @@
+//! What is written reads back, whatever the tree; what is broken is refused, without panic or endless loop.
+#![allow(clippy::unwrap_used, clippy::tests_outside_test_module, missing_docs, reason = "tests")]
+
+#[path = "fuzz/src/explore.rs"]
+#[allow(unreachable_pub, reason = "the fuzz targets are another crate")]
+mod explore;
+#[path = "format/listing.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod listing;
+#[path = "format/random.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod random;
+#[path = "format/stored.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod stored;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+use rafs::blob::read_toc;
+use rafs::{Bootstrap, BootstrapWriter, Compressor, InodeId, Kind, Tree};
+use random::{image, steps};
+use stored::StoredBlob;
+
+/// The tree as the reader numbers it: breadth first, names sorted, nothing unreachable.
+fn canonical(tree: &Tree) -> Tree {
+    let mut to = Tree { inodes: Vec::new(), ..tree.clone() };
+    let mut ids = HashMap::from([(Tree::ROOT, InodeId(0))]);
+    to.add(tree.inode(Tree::ROOT).clone());
+    let mut directories = VecDeque::from([Tree::ROOT]);
+    while let Some(old) = directories.pop_front() {
+        let mut children = BTreeMap::new();
+        for (name, child) in tree.children(old).unwrap() {
+            let id = *ids.entry(*child).or_insert_with(|| {
+                if matches!(tree.inode(*child).kind, Kind::Directory(_)) {
+                    directories.push_back(*child);
+                }
+                to.add(tree.inode(*child).clone())
+            });
+            children.insert(name.clone(), id);
+        }
+        to.inode_mut(ids[&old]).kind = Kind::Directory(children);
+    }
+    to.prefetch =
+        if tree.blobs.is_empty() { Vec::new() } else { tree.prefetch.iter().map(|id| ids[id]).collect() };
+    to
+}
+
+fn sample(path: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(path)).unwrap()
+}
+
+fn compressor() -> impl Strategy<Value = Compressor> {
+    prop::sample::select(vec![Compressor::None, Compressor::Lz4Block, Compressor::Zstd])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_written_tree_reads_back(steps in steps(60), compressor in compressor()) {
+        let image = image(&steps, compressor);
+        let written = BootstrapWriter::new(&image.tree).write().unwrap();
+        let bootstrap = Bootstrap::open(written.bytes).unwrap();
+        prop_assert_eq!(bootstrap.to_tree().unwrap(), canonical(&image.tree));
+        let mut blobs: Vec<_> = bootstrap.blobs().iter().map(|_| StoredBlob::open(&bootstrap, 0, image.blob.clone())).collect();
+        let listing = listing::read(&bootstrap, &mut blobs);
+        prop_assert_eq!(listing.len() as u64, bootstrap.summary().inodes);
+        prop_assert!(blobs.iter_mut().all(|blob| blob.image() == image.device));
+        if let Some(blob) = bootstrap.blobs().first() {
+            let toc = read_toc(&image.blob[image.blob.len() - blob.toc_size as usize..], image.blob.len() as u64);
+            let names: Vec<_> = toc.unwrap().unwrap().into_iter().map(|entry| entry.name).collect();
+            prop_assert_eq!(names, ["image.blob", "blob.meta", "blob.meta.header", "blob.digest"]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_corrupt_bootstrap_is_explored_to_an_end(
+        name in prop::sample::select(vec!["lz4_block/bootstrap", "layers/bootstrap", "tarfs/bootstrap", "batch/bootstrap"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        // Most of a bootstrap is content; faults in its head and first inodes say more.
+        head in any::<bool>(),
+    ) {
+        let mut bytes = sample(name);
+        let end = if head { 16384 } else { bytes.len() };
+        for (at, value) in changes {
+            bytes[at.index(end)] = value;
+        }
+        explore::bootstrap(&bytes);
+    }
+
+    #[test]
+    fn a_truncated_bootstrap_is_explored_to_an_end(len in any::<prop::sample::Index>(), blocks in any::<bool>()) {
+        let mut bytes = sample("layers/bootstrap");
+        let len = len.index(bytes.len());
+        bytes.truncate(if blocks { len / 4096 * 4096 } else { len });
+        explore::bootstrap(&bytes);
+    }
+
+    #[test]
+    fn a_corrupt_blob_is_explored_to_an_end(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in 0..2000usize,
+    ) {
+        let mut bytes = sample("layers/af8586f848d68ac539d39e5fd59faf98637e2846f9a244bfe5118eaa57cc7828");
+        let end = bytes.len();
+        for (at, value) in changes {
+            bytes[end - 1 - at.index(4096)] = value;
+        }
+        bytes.drain(..cut);
+        explore::blob_tail(&bytes);
+    }
+
+    #[test]
+    fn random_bytes_are_explored_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        explore::bootstrap(&bytes);
+        explore::blob_tail(&bytes);
+    }
+}
+
+/// A tree of a root and one directory in it.
+fn two_directories() -> (Tree, InodeId) {
+    let mut tree = Tree::new(4096);
+    let inner = tree.add(rafs::Inode { meta: rafs::Meta::default(), kind: Kind::Directory(BTreeMap::new()) });
+    tree.children_mut(Tree::ROOT).unwrap().insert(b"inner".to_vec(), inner);
+    (tree, inner)
+}
+
+#[test]
+fn a_name_that_leads_to_a_named_directory_or_nowhere_is_not_written() {
+    let (tree, inner) = two_directories();
+    assert!(BootstrapWriter::new(&tree).write().is_ok());
+    let wrong: [(InodeId, &[u8], InodeId); 6] = [
+        (inner, b"root", Tree::ROOT),
+        (inner, b"itself", inner),
+        (inner, b"none", InodeId(9)),
+        (Tree::ROOT, b"again", inner),
+        (Tree::ROOT, b"..", inner),
+        (Tree::ROOT, b"a/b", inner),
+    ];
+    for (directory, name, to) in wrong {
+        let mut tree = tree.clone();
+        tree.children_mut(directory).unwrap().insert(name.to_vec(), to);
+        assert!(BootstrapWriter::new(&tree).write().is_err(), "{}", name.escape_ascii());
+    }
+}
+
+#[test]
+fn a_directory_that_contains_itself_is_not_walked() {
+    let (tree, _) = two_directories();
+    let mut bytes = BootstrapWriter::new(&tree).write().unwrap().bytes;
+    let bootstrap = Bootstrap::open(bytes.as_slice()).unwrap();
+    let root = bootstrap.root();
+    let (inner, _) = bootstrap.lookup(root, b"inner").unwrap().unwrap();
+    // The root stands first, so this is its entry of the inner directory.
+    let entry = bytes.windows(8).position(|window| window == inner.0.to_le_bytes()).unwrap();
+    bytes[entry..entry + 8].copy_from_slice(&root.0.to_le_bytes());
+    let looped = Bootstrap::open(bytes).unwrap();
+    assert!(looped.to_tree().unwrap_err().to_string().contains("reached twice"));
+}

@@ -1,0 +1,35 @@
+//! A container starts from a registry while most of its image has not been fetched.
+#![allow(clippy::unwrap_used, clippy::tests_outside_test_module, missing_docs, reason = "tests")]
+
+use anyhow::{Result, ensure};
+use integration_tests::{containerd::Release, image::debian::Program, node::Node, relay::Link};
+
+fn starts_lazily(release: Release) -> Result<()> {
+    let image = Program::Python.image()?;
+    let node = Node::start("lazy", release, Link::DIRECT)?;
+    node.publish(&image, "python")?;
+    let start = node.cold_start("nydus", &node.name("python", "lazy"), Program::Python.args())?;
+    let all = image.layer_bytes()?;
+    ensure!(start.bytes * 2 < all, "{} of {all} bytes were fetched", start.bytes);
+    ensure!(node.snapshotter.data_path().is_some(), "nothing is mounted");
+    // A plain image works beside it, through the same snapshotter.
+    let plain = node.name("python", "plain");
+    node.containerd.pull("nydus", &plain)?;
+    integration_tests::command::run(&mut node.containerd.run(
+        "nydus",
+        &plain,
+        "plain",
+        Program::Python.args(),
+    ))?;
+    Ok(())
+}
+
+#[test]
+fn a_container_of_the_installed_containerd_starts_lazily() -> Result<()> {
+    starts_lazily(Release::Installed)
+}
+
+#[test]
+fn a_container_of_containerd_2_starts_lazily() -> Result<()> {
+    starts_lazily(Release::Unstable)
+}

@@ -1,0 +1,128 @@
+//! A nydusd of a test, in a directory of its own.
+
+use std::{
+    fs,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nydusd_api::{Client, DaemonState, FsType, MountRequest};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Ends the daemon and unmounts when dropped.
+pub struct Nydusd {
+    pub dir: tempfile::TempDir,
+    pub mountpoint: PathBuf,
+    pub client: Client,
+    child: Child,
+}
+
+impl Nydusd {
+    /// A daemon without images.
+    pub async fn start() -> Self {
+        Self::start_with(&[], None).await
+    }
+
+    /// A daemon of one image at its root, blobs in `blobs`.
+    pub async fn serving(bootstrap: &Path, blobs: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config.json");
+        fs::write(&config, localfs(blobs, &dir.path().join("cache"))).unwrap();
+        let flags = ["--bootstrap", bootstrap.to_str().unwrap(), "--config", config.to_str().unwrap()];
+        Self::start_in(dir, &flags, None).await
+    }
+
+    /// A daemon with more flags, over a descriptor that is mounted already where there is one.
+    pub async fn start_with(flags: &[&str], fuse: Option<&dyn Fn(&Path) -> OwnedFd>) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), flags, fuse).await
+    }
+
+    async fn start_in(
+        dir: tempfile::TempDir,
+        flags: &[&str],
+        fuse: Option<&dyn Fn(&Path) -> OwnedFd>,
+    ) -> Self {
+        let (mountpoint, socket) = (dir.path().join("mnt"), dir.path().join("api.sock"));
+        fs::create_dir(&mountpoint).unwrap();
+        let device = fuse.map(|mount| mount(&mountpoint));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nydusd"));
+        command.arg("--mountpoint").arg(&mountpoint).arg("--apisock").arg(&socket).args(flags);
+        command.arg("--log-file").arg(dir.path().join("log")).env_remove("RUST_LOG").stdin(Stdio::null());
+        if let Some(device) = &device {
+            use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+            fcntl(device, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+            command.arg("--fuse-fd").arg(device.as_raw_fd().to_string());
+        }
+        let child = command.spawn().unwrap();
+        let client = Client::new(&socket, PATIENCE);
+        let daemon = Self { dir, mountpoint, client, child };
+        daemon.wait_running().await;
+        daemon
+    }
+
+    async fn wait_running(&self) {
+        let start = Instant::now();
+        loop {
+            match self.client.status().await {
+                Ok(status) if status.state == DaemonState::Running => return,
+                other if start.elapsed() > PATIENCE => panic!("{other:?}: {}", self.log()),
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    pub async fn mount(&self, at: &str, bootstrap: &Path, blobs: &Path) {
+        let config = localfs(blobs, &self.dir.path().join("cache"));
+        let source = bootstrap.to_str().unwrap().to_owned();
+        let request = MountRequest { fs_type: FsType::Rafs, source, config, prefetch_files: None };
+        self.client.mount(at, &request).await.unwrap();
+    }
+
+    /// Memory of its own, in bytes.
+    pub fn anonymous_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Waits for its end and returns whether it was a good one.
+    pub async fn ended_well(&mut self) -> bool {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.success();
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Nydusd {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(nix::mount::umount2(&self.mountpoint, nix::mount::MntFlags::MNT_DETACH));
+    }
+}
+
+/// A configuration with blobs in a directory.
+pub fn localfs(blobs: &Path, cache: &Path) -> String {
+    serde_json::json!({ "device": {
+        "backend": { "type": "localfs", "config": { "dir": blobs } },
+        "cache": { "type": "blobcache", "config": { "work_dir": cache } },
+    }})
+    .to_string()
+}

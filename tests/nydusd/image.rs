@@ -1,0 +1,106 @@
+//! Small images made on the spot.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rafs::{
+    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, Compressor, Digest, DigestAlgorithm,
+    Inode, InodeId, Kind, Meta, Tree,
+    blob::{CiLocation, feature},
+};
+
+const CHUNK: u32 = 64 << 10;
+
+/// A tree and the one blob its files stand in.
+pub struct Image {
+    pub tree: Tree,
+    blob: Vec<u8>,
+    chunks: Vec<Option<Chunk>>,
+}
+
+impl Image {
+    pub fn new() -> Self {
+        Self { tree: Tree::new(CHUNK), blob: Vec::new(), chunks: Vec::new() }
+    }
+
+    /// Names `kind` as `path`, whose directory is there.
+    pub fn add(&mut self, path: &str, meta: Meta, kind: Kind) -> InodeId {
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        let id = self.tree.add(Inode { meta, kind });
+        let parent = self.tree.find(parent.as_bytes()).unwrap();
+        self.tree.children_mut(parent).unwrap().insert(name.into(), id);
+        id
+    }
+
+    pub fn dir(&mut self, path: &str) -> InodeId {
+        self.add(path, meta(0o755), Kind::Directory(BTreeMap::new()))
+    }
+
+    pub fn file(&mut self, path: &str, permissions: u16, content: &[u8]) -> InodeId {
+        let kind = self.content(content);
+        self.add(path, meta(permissions), kind)
+    }
+
+    /// Content as chunks of the blob.
+    pub fn content(&mut self, content: &[u8]) -> Kind {
+        let chunks = content.chunks(CHUNK as usize).map(|bytes| self.chunk(bytes)).collect();
+        Kind::File { size: content.len() as u64, chunks }
+    }
+
+    fn chunk(&mut self, bytes: &[u8]) -> ChunkRef {
+        let len = u32::try_from(bytes.len()).unwrap();
+        let offset = self.blob.len() as u64;
+        self.blob.extend_from_slice(bytes);
+        self.blob.resize(self.blob.len().next_multiple_of(4096), 0);
+        let chunk = ChunkIndex(u32::try_from(self.chunks.len()).unwrap());
+        self.chunks.push(Some(Chunk {
+            digest: Digest::of(DigestAlgorithm::Sha256, bytes),
+            compressed_offset: offset,
+            compressed_size: len,
+            uncompressed_offset: offset,
+            uncompressed_size: len,
+            is_compressed: false,
+            crc32c: None,
+        }));
+        ChunkRef { blob: BlobIndex(0), chunk }
+    }
+
+    /// Writes bootstrap and blob into `dir`; returns the bootstrap and the blob.
+    pub fn write(mut self, dir: &Path) -> (PathBuf, PathBuf) {
+        let id = Digest::of(DigestAlgorithm::Sha256, &self.blob);
+        let id = BlobId::from_sha256(&id.0);
+        let size = self.blob.len() as u64;
+        if !self.chunks.is_empty() {
+            self.tree.blobs.push(Blob {
+                id: id.clone(),
+                compressor: Compressor::None,
+                digest_algorithm: DigestAlgorithm::Sha256,
+                features: feature::ALIGNED,
+                compressed_size: size,
+                uncompressed_size: size,
+                chunk_count: u32::try_from(self.chunks.len()).unwrap(),
+                ci: CiLocation {
+                    compressor: Compressor::None,
+                    offset: 0,
+                    compressed_size: 0,
+                    uncompressed_size: 0,
+                },
+                toc_size: 0,
+                toc_digest: [0; 32],
+                chunks: self.chunks,
+            });
+        }
+        let written = BootstrapWriter::new(&self.tree).write().unwrap();
+        let (bootstrap, blob) = (dir.join(format!("{}.boot", id.short())), dir.join(id.as_str()));
+        fs::write(&bootstrap, written.bytes).unwrap();
+        fs::write(&blob, &self.blob).unwrap();
+        (bootstrap, blob)
+    }
+}
+
+pub fn meta(permissions: u16) -> Meta {
+    Meta { permissions, ..Meta::default() }
+}

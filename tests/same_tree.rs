@@ -1,0 +1,42 @@
+//! Every path of a real image is the same under Shoal as under overlayfs.
+#![allow(clippy::unwrap_used, clippy::tests_outside_test_module, missing_docs, reason = "tests")]
+
+use anyhow::{Result, ensure};
+use integration_tests::{
+    containerd::Release,
+    image::debian::Program,
+    node::Node,
+    relay::Link,
+    tree::{differences, read},
+};
+
+fn is_the_same(program: Program) -> Result<()> {
+    let image = program.image()?;
+    let node = Node::start("tree", Release::Installed, Link::DIRECT)?;
+    node.publish(&image, program.name())?;
+    let (plain, lazy) = (node.name(program.name(), "plain"), node.name(program.name(), "lazy"));
+    node.containerd.pull("overlayfs", &plain)?;
+    node.pull_lazily(&lazy)?;
+    let expected = node.containerd.view("overlayfs", &plain, &node.scratch.path().join("plain"))?;
+    let found = node.containerd.view("nydus", &lazy, &node.scratch.path().join("lazy"))?;
+    let (expected, found) = (read(expected.path())?, read(found.path())?);
+    ensure!(expected.len() > 1000, "only {} paths", expected.len());
+    let differences = differences(&expected, &found, 20);
+    ensure!(differences.is_empty(), "{} paths, some differ:\n{}", expected.len(), differences.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn python_is_the_same() -> Result<()> {
+    is_the_same(Program::Python)
+}
+
+#[test]
+fn nginx_is_the_same() -> Result<()> {
+    is_the_same(Program::Nginx)
+}
+
+#[test]
+fn redis_is_the_same() -> Result<()> {
+    is_the_same(Program::Redis)
+}
