@@ -286,10 +286,10 @@ impl Reading {
             return Ok(None);
         }
         let limit = self.client.options.read_timeout;
-        let length_error = |opened: &Opened, end: u64, got: u64| RegistryError::Length {
-            asked: Box::new(opened.asked.clone()),
-            expected: end,
-            got,
+        let length_error = |opened: &Opened, end: u64, reached: u64| {
+            let start = opened.asked.range.as_ref().map_or(0, |range| range.start);
+            let asked = Box::new(opened.asked.clone());
+            RegistryError::Length { asked, expected: end - start, got: reached - start }
         };
         let bytes = response::next(&mut self.opened.response, limit, &self.opened.asked).await?;
         let reached = self.next + bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);

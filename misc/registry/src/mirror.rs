@@ -20,6 +20,8 @@ use crate::{
 const HOSTS_AGE: Duration = Duration::from_secs(30);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// Longest rest of a host that keeps failing, in first rests.
+const LONGEST_REST: u32 = 16;
 /// Longest wait that a registry can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(20);
 
@@ -38,19 +40,42 @@ type Known = (Instant, Arc<[Arc<Endpoint>]>);
 pub(crate) struct Endpoints {
     known: Mutex<HashMap<String, Known>>,
     web: Mutex<HashMap<String, Arc<Endpoint>>>,
-    resting: Mutex<HashMap<String, Instant>>,
+    resting: Mutex<HashMap<String, Rest>>,
+}
+
+/// The rest of a host that failed; kept until it serves again.
+#[derive(Debug, Clone, Copy)]
+struct Rest {
+    until: Instant,
+    length: Duration,
+    /// A request tries the host.
+    tried: bool,
 }
 
 impl Endpoints {
+    /// Whether to ask other hosts first. After its rest, one request tries the host while others still go round it.
     fn rests(&self, host: &Host) -> bool {
-        let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        resting.get(host.base.as_str()).is_some_and(|until| Instant::now() < *until)
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rest) = resting.get_mut(host.base.as_str()) else { return false };
+        let now = Instant::now();
+        let rests = now < rest.until;
+        if !rests {
+            (rest.until, rest.tried) = (now + rest.length, true);
+        }
+        rests
     }
 
-    /// Tries the host after all others for a while.
-    pub(crate) fn put_aside(&self, base: &str, rest: Duration) {
-        let until = Instant::now() + rest;
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner).insert(base.into(), until);
+    /// Tries the host after all others for a while: twice as long each time it fails again. Says whether it is news.
+    fn put_aside(&self, host: &Host, first: Duration) -> bool {
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = resting.get(host.base.as_str()).copied();
+        // Requests that were under way together fail together, and count once.
+        if known.is_some_and(|rest| !rest.tried) {
+            return false;
+        }
+        let length = known.map_or(first, |rest| rest.length.saturating_mul(2).min(first * LONGEST_REST));
+        resting.insert(host.base.to_string(), Rest { until: Instant::now() + length, length, tried: false });
+        known.is_none()
     }
 
     fn welcome_back(&self, host: &Host) {
@@ -138,7 +163,7 @@ impl Inner {
         let mut left: Vec<(usize, Arc<Endpoint>)> = endpoints.into_iter().enumerate().collect();
         let mut round = Round::default();
         for number in 1.. {
-            left.sort_by_key(|(place, endpoint)| (self.endpoints.rests(&endpoint.host), *place));
+            left.sort_by_cached_key(|(place, endpoint)| (self.endpoints.rests(&endpoint.host), *place));
             for (place, endpoint) in std::mem::take(&mut left) {
                 let error = match work(Arc::clone(&endpoint)).await {
                     Ok(done) => {
@@ -163,14 +188,15 @@ impl Inner {
 
     /// Puts a host aside that cannot serve anybody now.
     pub(crate) fn judge(&self, host: &Host, error: &RegistryError) {
-        tracing::debug!(host = host.name, error = error as &dyn std::error::Error, "request failed");
         let broken = matches!(error, RegistryError::Malformed { .. } | RegistryError::HttpClient { .. });
-        if error.is_retryable() || broken {
-            let rest = self
-                .options
-                .mirror_rest
-                .max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER));
-            self.endpoints.put_aside(host.base.as_str(), rest);
+        if !error.is_retryable() && !broken {
+            return;
+        }
+        let rest =
+            self.options.mirror_rest.max(error.retry_after().unwrap_or_default().min(LONGEST_RETRY_AFTER));
+        if self.endpoints.put_aside(host, rest) {
+            let error: &dyn std::error::Error = error;
+            tracing::warn!(host = host.name, error, "host fails; others are asked first");
         }
     }
 }

@@ -28,7 +28,9 @@ pub(super) async fn answer(
 ) -> Response {
     state.log(logged(server, peer, &request));
     let (parts, body) = request.into_parts();
-    let url = format!("http://{}{}", state.address, parts.uri);
+    // As a proxy, it is asked with whole URLs.
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let url = format!("http://{}{target}", state.address);
     let Ok(url) = Url::parse(&url) else { return plain(StatusCode::BAD_REQUEST, "no target") };
     let call = Call { state: &state, method: parts.method, url, headers: parts.headers };
     match server {
@@ -154,6 +156,8 @@ impl Call<'_> {
                 let target = format!("http://{}/{digest}?signature={signature}", self.state.store);
                 bare(StatusCode::TEMPORARY_REDIRECT, &[("location", target)])
             }
+            // A bare id stands for a file of a web server.
+            Some((_, id)) if !id.contains(':') => self.blob(&format!("sha256:{id}")).await,
             Some((_, digest)) => self.blob(digest).await,
             None => plain(StatusCode::NOT_FOUND, "no such path"),
         }

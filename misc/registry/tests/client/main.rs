@@ -4,6 +4,7 @@
 mod auth;
 mod latency;
 mod mirrors;
+mod proxies;
 mod pushes;
 mod reads;
 mod real;
@@ -55,6 +56,10 @@ impl Setup {
 
 fn pattern(len: usize) -> Bytes {
     (0..len).map(|at| at.to_le_bytes()[at % 3] ^ 0x5a).collect()
+}
+
+fn part(bytes: &Bytes, range: &Range<u64>) -> Bytes {
+    bytes.slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap())
 }
 
 async fn read(

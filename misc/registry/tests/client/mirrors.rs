@@ -1,3 +1,4 @@
+use futures_util::future::join_all;
 use registry::{
     Credential,
     testing::{Fault, Guard, TestRegistry},
@@ -75,6 +76,22 @@ async fn a_mirror_that_fails_is_put_aside_and_tried_again_later() {
     tokio::time::sleep(Duration::from_millis(350)).await;
     read(&client, &m.repository, &digest, 0..9).await.unwrap();
     assert_eq!(m.counts(), (1, 0), "is back");
+}
+
+#[tokio::test]
+async fn one_request_tries_a_mirror_after_its_rest_and_the_others_go_round_it() {
+    let m = Mirrored::start().await;
+    let (client, bytes) = (m.setup.client(), pattern(100));
+    m.origin.put_blob(bytes.clone());
+    let digest = m.mirror.put_blob(bytes);
+    m.mirror.fail(Fault::Status(502, None), 1);
+    read(&client, &m.repository, &digest, 0..9).await.unwrap();
+    m.counts();
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    m.mirror.fail(Fault::Delay(Duration::from_millis(200)), 1);
+    let all = join_all((0..8).map(|_| read(&client, &m.repository, &digest, 0..9))).await;
+    assert!(all.iter().all(Result::is_ok));
+    assert_eq!(m.counts(), (1, 7));
 }
 
 #[tokio::test]

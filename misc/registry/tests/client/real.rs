@@ -24,8 +24,15 @@ struct RealRegistry {
 }
 
 impl RealRegistry {
-    /// Starts it on a free port; `more` goes under `http:`, and `auth` behind it.
-    fn start(more: &str, auth: &str) -> Self {
+    /// Starts it on a free port; `more` goes under `http:`, and `auth` behind it. `None` on a developer's machine
+    /// that has none.
+    fn start(more: &str, auth: &str) -> Option<Self> {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&paths).any(|dir| dir.join("docker-registry").is_file()) {
+            assert!(std::env::var_os("CI").is_none(), "docker-registry is not installed");
+            eprintln!("skipped: docker-registry is not installed");
+            return None;
+        }
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
@@ -45,13 +52,13 @@ impl RealRegistry {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("docker-registry is installed");
+            .unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while std::net::TcpStream::connect(&host).is_err() {
             assert!(Instant::now() < deadline, "docker-registry does not listen on {host}");
             std::thread::yield_now();
         }
-        Self { process, host, _dir: dir }
+        Some(Self { process, host, _dir: dir })
     }
 }
 
@@ -78,8 +85,8 @@ async fn exercise(client: &Client, host: &str) {
     assert_eq!(read(client, &second.repository, &digest, None).await.unwrap(), bytes);
     let ranges = (0..16).map(|at| at * 300_000..at * 300_000 + 299_999);
     let parts = join_all(ranges.clone().map(|range| read(client, &second.repository, &digest, range))).await;
-    for (range, part) in ranges.zip(parts) {
-        assert_eq!(part.unwrap(), bytes.slice(range.start as usize..range.end as usize));
+    for (range, got) in ranges.zip(parts) {
+        assert_eq!(got.unwrap(), part(&bytes, &range));
     }
 
     let layer =
@@ -104,7 +111,8 @@ fn patient(setup: &Setup) -> ClientOptions {
 
 #[tokio::test]
 async fn a_real_registry_on_loopback_takes_and_gives_images_over_plain_http() {
-    let (registry, setup) = (RealRegistry::start("", ""), Setup::new());
+    let Some(registry) = RealRegistry::start("", "") else { return };
+    let setup = Setup::new();
     exercise(&Client::new(patient(&setup)).unwrap(), &registry.host).await;
 }
 
@@ -113,7 +121,8 @@ async fn a_real_registry_with_password_private_authority_and_client_certificate(
     let tls =
         format!("  tls: {{certificate: {TLS}/server.pem, key: {TLS}/server.key, clientcas: [{TLS}/ca.pem]}}");
     let auth = "auth: {htpasswd: {realm: test, path: DIR/htpasswd}}";
-    let (registry, setup) = (RealRegistry::start(&tls, auth), Setup::new());
+    let Some(registry) = RealRegistry::start(&tls, auth) else { return };
+    let setup = Setup::new();
     let credential = Some(Credential::Basic { user: "me".into(), password: "pw".into() });
     let options = ClientOptions { credential, ..patient(&setup) };
     let hosts = |more: &str| {
@@ -134,7 +143,8 @@ async fn a_real_registry_with_password_private_authority_and_client_certificate(
 #[tokio::test]
 async fn an_authority_that_is_not_trusted_is_refused_unless_verification_is_skipped() {
     let tls = format!("  tls: {{certificate: {TLS}/server.pem, key: {TLS}/server.key}}");
-    let (registry, setup) = (RealRegistry::start(&tls, ""), Setup::new());
+    let Some(registry) = RealRegistry::start(&tls, "") else { return };
+    let setup = Setup::new();
     let image = Reference::parse(&format!("{}/team/a:v1", registry.host)).unwrap();
     let file = format!("certs.d/{}/hosts.toml", registry.host);
     setup.write(&file, &format!("server = \"https://{}\"", registry.host));
