@@ -34,10 +34,14 @@ impl Blob {
         Ok(Self { id: blob.id.clone(), table, cache, streams: Mutex::default(), touched })
     }
 
-    /// Places of the chunks that hold `range`.
-    pub(crate) fn covering(&self, range: &Range<u64>) -> Result<Range<usize>, StorageError> {
-        let outside = || StorageError::OutOfRange { blob: self.id.clone(), range: range.clone() };
-        self.table.covering(range).ok_or_else(outside)
+    /// The `len` bytes from `offset` on, and the places of the chunks that hold them.
+    pub(crate) fn covering(&self, offset: u64, len: u64) -> Result<(Range<u64>, Range<usize>), StorageError> {
+        let range = offset..offset.saturating_add(len);
+        let is_whole = range.end - offset == len;
+        match self.table.covering(&range).filter(|_| is_whole) {
+            Some(places) => Ok((range, places)),
+            None => Err(StorageError::OutOfRange { blob: self.id.clone(), range }),
+        }
     }
 
     pub(crate) fn is_ready(&self, place: usize) -> bool {

@@ -109,7 +109,7 @@ impl BlobSet {
     /// [`StorageError::OutOfRange`].
     pub fn try_read(&self, blob: BlobIndex, offset: u64, buf: &mut [u8]) -> Result<bool, StorageError> {
         let blob = self.blob(blob, offset)?;
-        let places = blob.covering(&(offset..offset.saturating_add(buf.len() as u64)))?;
+        let (_, places) = blob.covering(offset, buf.len() as u64)?;
         blob.touch(places.clone());
         let hit = places.clone().all(|place| blob.is_ready(place)) && blob.read_cached(places, buf, offset);
         if hit {
@@ -129,8 +129,7 @@ impl BlobSet {
         len: u32,
     ) -> Result<Bytes, StorageError> {
         let blob = self.blob(blob, offset)?.clone();
-        let range = offset..offset.saturating_add(u64::from(len));
-        let places = blob.covering(&range)?;
+        let (range, places) = blob.covering(offset, u64::from(len))?;
         blob.touch(places.clone());
         let is_hit = places.clone().all(|place| blob.is_ready(place));
         let counters = &self.fetcher.counters;

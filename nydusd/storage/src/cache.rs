@@ -227,6 +227,12 @@ impl BlobCache {
     }
 }
 
+impl Drop for BlobCache {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl Store {
     fn is_resting(&self) -> bool {
         lock(&self.resting_until).is_some_and(|until| Instant::now() < until)

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread::JoinHandle,
     time::Duration,
 };
@@ -23,7 +23,8 @@ pub(crate) struct FlushQueue {
 
 #[derive(Default)]
 struct State {
-    caches: Vec<Arc<BlobCache>>,
+    /// Weak: a cache that ends before its turn flushes itself.
+    caches: Vec<Weak<BlobCache>>,
     bytes: usize,
     stopping: bool,
 }
@@ -39,14 +40,14 @@ impl FlushQueue {
     pub(super) fn wrote(&self, bytes: usize, cache: Option<&Arc<BlobCache>>) {
         let mut state = lock(&self.state);
         state.bytes += bytes;
-        state.caches.extend(cache.cloned());
+        state.caches.extend(cache.map(Arc::downgrade));
         if cache.is_some() || state.bytes >= GATHER_BYTES {
             self.changed.notify_one();
         }
     }
 
     /// Waits for work and gathers some; `None` when stopped and nothing is left.
-    fn gather(&self) -> Option<Vec<Arc<BlobCache>>> {
+    fn gather(&self) -> Option<Vec<Weak<BlobCache>>> {
         let idle = |state: &mut State| state.caches.is_empty() && !state.stopping;
         let state = self.changed.wait_while(lock(&self.state), idle).unwrap_or_else(PoisonError::into_inner);
         let gathering = |state: &mut State| state.bytes < GATHER_BYTES && !state.stopping;
@@ -71,7 +72,7 @@ impl Flusher {
         let gathered = queue.clone();
         let run = move || {
             while let Some(caches) = gathered.gather() {
-                caches.iter().for_each(|cache| cache.flush());
+                caches.iter().filter_map(Weak::upgrade).for_each(|cache| cache.flush());
             }
         };
         let thread =
