@@ -10,8 +10,6 @@ mod table;
 mod walk;
 mod xattr;
 
-pub(crate) use inode::MAX_TARGET;
-
 use crate::layout::inode::Epoch;
 use crate::layout::superblock::Table;
 pub use crate::layout::superblock::flag;

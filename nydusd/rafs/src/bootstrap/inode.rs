@@ -5,8 +5,8 @@ use crate::layout::inode::{DataLayout, InodeRecord};
 use crate::layout::{NID_UNIT, check, range};
 use crate::{FileType, FormatError, Nid};
 
-/// Longest link target in bytes.
-pub(crate) const MAX_TARGET: u64 = 4096;
+/// Longest link target that is read, in bytes.
+const MAX_TARGET: u64 = 4096;
 
 /// An inode and where it stands.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,11 @@
 //! What the root leads to: inodes in the order written, with what their size and checks need.
 
-use crate::bootstrap::MAX_TARGET;
 use crate::layout::dirent::{self, is_name};
 use crate::layout::{in_memory, limit, xattr};
 use crate::{ChunkRef, FormatError, Inode, InodeId, Kind, Tree};
+
+/// Longest link target in bytes: what Linux can follow.
+const MAX_TARGET: u64 = 4095;
 
 /// An inode that is written.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl<'a> Scan<'a> {
             Kind::Symlink(target) => {
                 let fits = (1..=MAX_TARGET).contains(&(target.len() as u64)) && !target.contains(&0);
                 if !fits {
-                    return Err(fault("link target", id.0, "is empty, longer than 4096 bytes or has a NUL"));
+                    return Err(fault("link target", id.0, "is empty, longer than 4095 bytes or has a NUL"));
                 }
                 (Content::Target, 1)
             }
