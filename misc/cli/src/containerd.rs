@@ -85,22 +85,33 @@ impl Containerd {
     }
 }
 
+/// containerd's no, in its own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message())]
+pub(crate) struct Refusal(Status);
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Self(status)
+    }
+}
+
 /// Awaits a call of containerd, no longer than `deadline`.
 async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, Status> {
+) -> Result<T, Refusal> {
     match tokio::time::timeout(deadline, call).await {
-        Ok(answer) => answer.map(tonic::Response::into_inner),
-        Err(_) => Err(Status::deadline_exceeded(format!("containerd did not answer within {deadline:?}"))),
+        Ok(answer) => Ok(answer.map(tonic::Response::into_inner)?),
+        Err(_) => Err(Status::deadline_exceeded(format!("containerd did not answer within {deadline:?}")).into()),
     }
 }
 
 /// An answer where one status means "no".
-fn unless<T>(code: Code, answer: Result<T, Status>) -> Result<Option<T>, Status> {
+fn unless<T>(code: Code, answer: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(status) if status.code() == code => Ok(None),
-        Err(status) => Err(status),
+        Err(Refusal(status)) if status.code() == code => Ok(None),
+        Err(refusal) => Err(refusal),
     }
 }

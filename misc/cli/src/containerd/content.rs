@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tonic::{Code, Status, Streaming, codegen::InterceptedService, transport::Channel};
 
-use super::{CALL_DEADLINE, Containerd, Headers, unless, within};
+use super::{CALL_DEADLINE, Containerd, Headers, Refusal, unless, within};
 
 /// Bytes of one message to containerd; its limit is 16 MiB.
 const MESSAGE: usize = 1 << 20;
@@ -127,7 +127,7 @@ impl Containerd {
         Ok(Some(bytes))
     }
 
-    async fn begin(&self, kind: &str, blob: &Descriptor) -> Result<Opened, Status> {
+    async fn begin(&self, kind: &str, blob: &Descriptor) -> Result<Opened, Refusal> {
         let (requests, queue) = mpsc::channel(1);
         let reference = format!("{kind}-{}", blob.digest());
         let (total, expected) = (i64::try_from(blob.size()).unwrap_or(i64::MAX), blob.digest().to_string());
@@ -149,11 +149,9 @@ impl Containerd {
             Ok((answers, written)) => {
                 Ok(Opened::Ours(Box::new(Ingest { requests, answers, reference, total, expected, written })))
             }
-            Err(status) if status.code() == Code::AlreadyExists => Ok(Opened::Complete),
-            Err(status) if status.code() == Code::Unavailable && status.message().contains("locked") => {
-                Ok(Opened::Locked)
-            }
-            Err(status) => Err(status),
+            Err(Refusal(status)) if status.code() == Code::AlreadyExists => Ok(Opened::Complete),
+            Err(Refusal(status)) if is_locked(&status) => Ok(Opened::Locked),
+            Err(refusal) => Err(refusal),
         }
     }
 
@@ -163,7 +161,7 @@ impl Containerd {
 }
 
 impl Ingest {
-    async fn write(&mut self, data: Vec<u8>) -> Result<(), Status> {
+    async fn write(&mut self, data: Vec<u8>) -> Result<(), Refusal> {
         let len = i64::try_from(data.len()).unwrap_or(i64::MAX);
         let request = self.request(WriteAction::Write, data, HashMap::new());
         self.exchange(request).await?;
@@ -171,7 +169,7 @@ impl Ingest {
         Ok(())
     }
 
-    async fn commit(mut self, labels: &HashMap<String, String>) -> Result<(), Status> {
+    async fn commit(mut self, labels: &HashMap<String, String>) -> Result<(), Refusal> {
         let request = self.request(WriteAction::Commit, Vec::new(), labels.clone());
         self.exchange(request).await
     }
@@ -194,17 +192,18 @@ impl Ingest {
     }
 
     /// One message there, one back: containerd's disk sets the pace.
-    async fn exchange(&mut self, request: WriteContentRequest) -> Result<(), Status> {
-        let sent = tokio::time::timeout(CALL_DEADLINE, self.requests.send(request)).await;
-        if sent.is_err() {
-            return Err(Status::deadline_exceeded("containerd takes no more data"));
-        }
-        // Where the send failed, containerd has hung up and the answer says why.
-        match tokio::time::timeout(CALL_DEADLINE, self.answers.message()).await {
-            Ok(Ok(Some(_))) => Ok(()),
-            Ok(Ok(None)) => Err(Status::aborted("containerd hung up")),
-            Ok(Err(status)) => Err(status),
-            Err(_) => Err(Status::deadline_exceeded("containerd does not answer")),
-        }
+    async fn exchange(&mut self, request: WriteContentRequest) -> Result<(), Refusal> {
+        let exchange = async {
+            // Where the send fails, containerd has hung up and the answer says why.
+            drop(self.requests.send(request).await);
+            let answer = self.answers.message().await?;
+            answer.map(tonic::Response::new).ok_or_else(|| Status::aborted("containerd hung up"))
+        };
+        within(CALL_DEADLINE, exchange).await.map(drop)
     }
+}
+
+/// Another pull holds the same reference.
+fn is_locked(status: &Status) -> bool {
+    status.code() == Code::Unavailable && status.message().contains("locked")
 }

@@ -15,9 +15,9 @@ use containerd_client::{
     types::Mount,
 };
 use oci_spec::image::Descriptor;
-use tonic::{Code, Status, codegen::InterceptedService, transport::Channel};
+use tonic::{Code, codegen::InterceptedService, transport::Channel};
 
-use super::{APPLY_DEADLINE, CALL_DEADLINE, Containerd, Headers, image::wire, unless, within};
+use super::{APPLY_DEADLINE, CALL_DEADLINE, Containerd, Headers, Refusal, image::wire, unless, within};
 
 /// What a snapshotter makes of a layer.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Containerd {
         key: &str,
         parent: &str,
         labels: HashMap<String, String>,
-    ) -> Result<Prepared, Status> {
+    ) -> Result<Prepared, Refusal> {
         let request = PrepareSnapshotRequest {
             snapshotter: self.snapshotter.clone(),
             key: key.to_owned(),
@@ -48,7 +48,7 @@ impl Containerd {
     }
 
     /// Whether a committed snapshot of that name exists.
-    pub(crate) async fn has_snapshot(&self, name: &str) -> Result<bool, Status> {
+    pub(crate) async fn has_snapshot(&self, name: &str) -> Result<bool, Refusal> {
         let request = StatSnapshotRequest { snapshotter: self.snapshotter.clone(), key: name.to_owned() };
         let answer = within(CALL_DEADLINE, self.snapshots().stat(request)).await;
         Ok(unless(Code::NotFound, answer)?.is_some())
@@ -82,7 +82,7 @@ impl Containerd {
         name: &str,
         key: &str,
         labels: HashMap<String, String>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Refusal> {
         let request = CommitSnapshotRequest {
             snapshotter: self.snapshotter.clone(),
             name: name.to_owned(),
@@ -97,7 +97,7 @@ impl Containerd {
     }
 
     /// Removes a snapshot; fine where there is none.
-    pub(crate) async fn remove_snapshot(&self, key: &str) -> Result<(), Status> {
+    pub(crate) async fn remove_snapshot(&self, key: &str) -> Result<(), Refusal> {
         let request = RemoveSnapshotRequest { snapshotter: self.snapshotter.clone(), key: key.to_owned() };
         unless(Code::NotFound, within(CALL_DEADLINE, self.snapshots().remove(request)).await)?;
         Ok(())

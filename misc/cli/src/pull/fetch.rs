@@ -79,8 +79,8 @@ impl Pull {
     pub(super) async fn abandon(&self) {
         let active = self.active.lock().expect("no holder panics").take();
         let Some(key) = active else { return };
-        if let Err(status) = self.source.containerd.remove_snapshot(&key).await {
-            tracing::warn!(key, %status, "cannot remove the unfinished snapshot");
+        if let Err(refusal) = self.source.containerd.remove_snapshot(&key).await {
+            tracing::warn!(key, %refusal, "cannot remove the unfinished snapshot");
         }
     }
 

@@ -47,12 +47,13 @@ impl Daemon {
             (work.join("mnt"), work.join("api.sock"), work.join("nydusd.json"));
         fs::create_dir(&mountpoint)?;
         fs::create_dir(work.join("cache"))?;
+        let registry =
+            json!({"host": from.repository.host, "repo": from.repository.path, "hosts_dirs": hosts_dirs});
         let settings = json!({
             "version": 2,
-            "backend": {"type": "registry", "registry": {"host": from.repository.host, "repo": from.repository.path}},
+            "backend": {"type": "registry", "registry": registry},
             "cache": {"type": "blobcache", "filecache": {"work_dir": work.join("cache")}},
             "rafs": {"mode": "direct", "validate": true, "enable_xattr": true},
-            "hosts_dirs": hosts_dirs,
         });
         fs::write(&config, settings.to_string())?;
         let child = Command::new(&program)
