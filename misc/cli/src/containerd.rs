@@ -103,7 +103,9 @@ async fn within<T>(
 ) -> Result<T, Refusal> {
     match tokio::time::timeout(deadline, call).await {
         Ok(answer) => Ok(answer.map(tonic::Response::into_inner)?),
-        Err(_) => Err(Status::deadline_exceeded(format!("containerd did not answer within {deadline:?}")).into()),
+        Err(_) => {
+            Err(Status::deadline_exceeded(format!("containerd did not answer within {deadline:?}")).into())
+        }
     }
 }
 

@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if result.is_err() {
         pull.abandon().await;
     }
-    let ended = lease.end().await;
+    let ended = lease.end(result.is_err()).await;
     let pulled = result.with_context(|| format!("cannot pull {}", args.image))?;
     ended?;
     if args.json {

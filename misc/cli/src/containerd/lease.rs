@@ -36,10 +36,11 @@ impl Containerd {
 }
 
 impl Lease {
-    /// Gives up the lease. What nothing else holds is collected before this returns, so that a failed pull leaves nothing.
-    pub(crate) async fn end(self) -> anyhow::Result<()> {
+    /// Gives up the lease. Where it is asked to `collect`, what nothing else holds is gone when this returns: a failed
+    /// pull leaves nothing, and one that worked need not wait for it.
+    pub(crate) async fn end(self, collect: bool) -> anyhow::Result<()> {
         let Containerd { channel, headers, .. } = self.containerd;
-        let request = DeleteRequest { id: self.id, sync: true };
+        let request = DeleteRequest { id: self.id, sync: collect };
         let mut client = LeasesClient::with_interceptor(channel, headers);
         within(CALL_DEADLINE, client.delete(request)).await.context("cannot end the lease")?;
         Ok(())
