@@ -112,6 +112,11 @@ pub(super) fn config_gc_labels(snapshotter: &str, chain_id: &str) -> HashMap<Str
     [(format!("containerd.io/gc.ref.snapshot.{snapshotter}"), chain_id.to_owned())].into()
 }
 
+/// Label of a layer that was unpacked: the digest of what came out, which commit and convert ask for.
+pub(super) fn uncompressed(diff_id: &str) -> HashMap<String, String> {
+    [("containerd.io/uncompressed".to_owned(), diff_id.to_owned())].into()
+}
+
 /// Label of a blob: where it can be had again.
 pub(super) fn source_label(host: &str, repository: &str) -> (String, String) {
     (format!("containerd.io/distribution.source.{host}"), repository.to_owned())

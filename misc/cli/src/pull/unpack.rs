@@ -109,7 +109,7 @@ impl Pull {
         let committed = containerd.commit(layer.chain_id, key, labels).await;
         committed.with_context(|| format!("cannot commit the snapshot of layer {}", layer.blob.digest()))?;
         self.watch(None);
-        Ok(())
+        containerd.label(layer.blob.digest().as_ref(), &labels::uncompressed(layer.diff_id)).await
     }
 
     fn download(&self, blobs: &[Descriptor], from: usize) -> Downloads {
