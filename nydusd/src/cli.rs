@@ -2,7 +2,7 @@
 
 use std::{os::fd::RawFd, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, ValueEnum, builder::PossibleValue};
+use clap::Parser;
 use service::{exit, telemetry::LogArgs, version};
 
 const EXAMPLES: &str = "\
@@ -20,7 +20,7 @@ Examples:
 #[command(name = "nydusd", version = version::LONG, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to be; `fuse` where nothing is said
-    #[arg(value_enum, hide_possible_values = true)]
+    #[arg(value_parser = parse_mode)]
     pub mode: Option<Mode>,
     /// Directory to mount at
     #[arg(long, short = 'M')]
@@ -77,21 +77,11 @@ pub enum Mode {
     Fuse,
 }
 
-impl ValueEnum for Mode {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Fuse]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new("fuse"))
-    }
-
-    fn from_str(input: &str, _ignore_case: bool) -> Result<Self, String> {
-        match input {
-            "fuse" => Ok(Self::Fuse),
-            "virtiofs" | "singleton" => Err(format!("{input} is not served by this nydusd, only fuse is")),
-            _ => Err("the only mode is fuse".into()),
-        }
+fn parse_mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "fuse" => Ok(Mode::Fuse),
+        "virtiofs" | "singleton" => Err(format!("{text} is not served by this nydusd, only fuse is")),
+        _ => Err("the only mode is fuse".into()),
     }
 }
 

@@ -166,8 +166,7 @@ impl Rafs {
     /// # Errors
     /// [`FsError::NoAttribute`] where the inode does not have it.
     pub fn xattr(&self, nid: Nid, name: &[u8]) -> Result<&[u8], FsError> {
-        let found = self.bootstrap.xattrs(nid)?.into_iter().find(|(own, _)| own == name);
-        found.map(|(_, value)| value).ok_or(FsError::NoAttribute)
+        self.bootstrap.xattr(nid, name)?.ok_or(FsError::NoAttribute)
     }
 
     /// Where the bytes of a file stand that `len` bytes from `offset` on cover, cut at the end of the file.

@@ -114,7 +114,7 @@ impl Drop for Nydusd {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        drop(nix::mount::umount2(&self.mountpoint, nix::mount::MntFlags::MNT_DETACH));
+        nix::mount::umount2(&self.mountpoint, nix::mount::MntFlags::MNT_DETACH).ok();
     }
 }
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use rafs::{
-    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, Compressor, Digest, DigestAlgorithm,
-    Inode, InodeId, Kind, Meta, Tree,
+    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, Compressor, Digest,
+    DigestAlgorithm, Inode, InodeId, Kind, Meta, Tree,
     blob::{CiLocation, feature},
 };
 
@@ -57,7 +57,7 @@ impl Image {
         self.blob.resize(self.blob.len().next_multiple_of(4096), 0);
         let chunk = ChunkIndex(u32::try_from(self.chunks.len()).unwrap());
         self.chunks.push(Some(Chunk {
-            digest: Digest::of(DigestAlgorithm::Sha256, bytes),
+            digest: DigestAlgorithm::Sha256.digest(bytes),
             compressed_offset: offset,
             compressed_size: len,
             uncompressed_offset: offset,
@@ -70,23 +70,25 @@ impl Image {
 
     /// Writes bootstrap and blob into `dir`; returns the bootstrap and the blob.
     pub fn write(mut self, dir: &Path) -> (PathBuf, PathBuf) {
-        let id = Digest::of(DigestAlgorithm::Sha256, &self.blob);
+        let id = DigestAlgorithm::Sha256.digest(&self.blob);
         let id = BlobId::from_sha256(&id.0);
-        let size = self.blob.len() as u64;
+        // The table of chunks is not read where the bootstrap has one; its place must be there all the same.
+        let (data, table) = (self.blob.len(), 16 * self.chunks.len());
+        self.blob.resize(data + table, 0);
         if !self.chunks.is_empty() {
             self.tree.blobs.push(Blob {
                 id: id.clone(),
                 compressor: Compressor::None,
                 digest_algorithm: DigestAlgorithm::Sha256,
                 features: feature::ALIGNED,
-                compressed_size: size,
-                uncompressed_size: size,
+                compressed_size: (data + table) as u64,
+                uncompressed_size: data as u64,
                 chunk_count: u32::try_from(self.chunks.len()).unwrap(),
                 ci: CiLocation {
                     compressor: Compressor::None,
-                    offset: 0,
-                    compressed_size: 0,
-                    uncompressed_size: 0,
+                    offset: data as u64,
+                    compressed_size: table as u64,
+                    uncompressed_size: table as u64,
                 },
                 toc_size: 0,
                 toc_digest: [0; 32],

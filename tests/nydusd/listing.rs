@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsStr,
+    ffi::{CStr, CString},
     fmt::Write,
     fs,
     os::unix::{
@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::xattr;
 
 /// One object for each path, sorted as a walk by names.
 pub fn list(root: &Path, with_times: bool) -> Vec<Value> {
@@ -52,7 +54,7 @@ impl Listing {
         set("uid", meta.uid().into());
         set("gid", meta.gid().into());
         if self.with_times && shown != "/" {
-            set("mtime_ns", (i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())).try_into_json());
+            set("mtime_ns", json!(meta.mtime() * 1_000_000_000 + meta.mtime_nsec()));
         }
         if !meta.is_dir() {
             set("nlink", meta.nlink().into());
@@ -61,7 +63,10 @@ impl Listing {
         if meta.is_file() {
             set("sha256", hex::encode(Sha256::digest(fs::read(path).unwrap())).into());
             if meta.nlink() > 1 {
-                set("link_group", self.links.entry(meta.ino()).or_insert_with(|| shown.clone()).clone().into());
+                set(
+                    "link_group",
+                    self.links.entry(meta.ino()).or_insert_with(|| shown.clone()).clone().into(),
+                );
             }
         }
         if meta.is_symlink() {
@@ -80,23 +85,13 @@ impl Listing {
     }
 }
 
-trait IntoJson {
-    fn try_into_json(self) -> Value;
-}
-
-impl IntoJson for i128 {
-    fn try_into_json(self) -> Value {
-        json!(i64::try_from(self).unwrap_or(i64::MAX))
-    }
-}
-
 fn xattrs(path: &Path) -> Map<String, Value> {
-    let run = |args: &[&OsStr]| std::process::Command::new("getfattr").args(args).output().unwrap().stdout;
-    let flags = ["-h", "-d", "-m", "-", "-e", "hex", "--absolute-names"].map(OsStr::new);
-    let text = run(&[&flags[..], &[path.as_os_str()]].concat());
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
-    pairs.map(|(name, value)| (name.into(), value.trim_start_matches("0x").into())).collect()
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let names = xattr::list(&path).unwrap();
+    let names = names.split_inclusive(|byte| *byte == 0).map(|name| CStr::from_bytes_with_nul(name).unwrap());
+    names
+        .map(|name| (name.to_str().unwrap().into(), hex::encode(xattr::get(&path, name).unwrap()).into()))
+        .collect()
 }
 
 /// Bytes as Python writes them with `surrogateescape`, here as a visible escape: JSON text cannot hold half a pair.

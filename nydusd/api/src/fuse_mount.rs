@@ -7,17 +7,24 @@ use std::{
     path::Path,
 };
 
-use nix::mount::{MsFlags, mount};
+use nix::{
+    errno::Errno,
+    mount::{MntFlags, MsFlags, mount, umount2},
+};
 
 /// Mounts a read-only FUSE file system at `mountpoint`, shown as `fs_name` in mount tables, and returns the descriptor
 /// by which it is served. Nothing can be read from it until a daemon serves the descriptor; it lives as long as any copy
 /// of the descriptor is open.
 ///
-/// Set-user-id programs and device nodes work in it, and every user may read what the modes allow.
+/// A mount that a dead daemon left there is taken away first. Set-user-id programs and device nodes work in it, and every user may read what the modes allow.
 ///
 /// # Errors
 /// Where `/dev/fuse` cannot be opened or the kernel refuses the mount.
 pub fn mount_fuse(mountpoint: &Path, fs_name: &str) -> io::Result<OwnedFd> {
+    if std::fs::metadata(mountpoint).is_err_and(|error| error.raw_os_error() == Some(Errno::ENOTCONN as i32))
+    {
+        umount2(mountpoint, MntFlags::MNT_DETACH)?;
+    }
     let device = OpenOptions::new()
         .read(true)
         .write(true)
