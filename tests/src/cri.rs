@@ -38,13 +38,12 @@ impl Cri {
     pub fn connect(socket: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = socket.to_owned();
-        let connect = Endpoint::from_static("http://containerd").timeout(DEADLINE).connect_with_connector(
-            tower::service_fn(move |_: Uri| {
-                let socket = socket.clone();
-                async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
-            }),
-        );
-        let channel = runtime.block_on(connect).context("connect to CRI")?;
+        let connector = tower::service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+        });
+        let endpoint = Endpoint::from_static("http://containerd").timeout(DEADLINE);
+        let channel = runtime.block_on(endpoint.connect_with_connector(connector)).context("connect to CRI")?;
         Ok(Self { runtime, channel })
     }
 

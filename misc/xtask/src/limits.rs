@@ -37,9 +37,9 @@ const OURS: [&str; 10] = [
 
 /// Crates that only some places may name.
 const PLACES: [(&str, &[&str]); 4] = [
-    ("fuser", &["nydusd/src/fuse"]),
+    ("fuser", &["nydusd/src/fuse", "misc/xtask/src/limits.rs"]),
     ("tonic", &["snapshotter/src/", "misc/cli/src/containerd", "misc/cli/src/pull", "tests/"]),
-    ("reqwest", &["misc/registry/", "nydusd/storage/src/backend"]),
+    ("reqwest", &["misc/registry/", "nydusd/storage/src/backend", "misc/xtask/src/limits.rs"]),
     (
         "clap",
         &[
