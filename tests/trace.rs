@@ -60,3 +60,14 @@ fn a_plain_image_is_refused_with_advice() -> Result<()> {
     ensure!(format!("{error:#}").contains("shoal convert"), "{error:#}");
     Ok(())
 }
+
+#[test]
+fn a_command_that_fails_is_told_and_its_list_written() -> Result<()> {
+    let (scratch, _registry, image) = lazy_base()?;
+    let list = scratch.path().join("list");
+    let mut trace = programs::shoal(["trace", "--output"])?;
+    trace.arg(&list).args([&image, "--", "/bin/sh", "-c", "exit 3"]).env("TMPDIR", scratch.path());
+    ensure!(run(&mut trace).is_err(), "the trace tells of no failure");
+    ensure!(std::fs::read_to_string(&list)?.contains("/bin/"), "the list is empty");
+    Ok(())
+}

@@ -22,7 +22,8 @@ use crate::{output, platform::Platform, registries::RegistryArgs};
   shoal trace --timeout 20 -o files.txt registry.example.com/redis:7-lazy
   shoal convert --prefetch files.txt registry.example.com/app:1 registry.example.com/app:1-lazy
 
-The command runs on the network of this machine. What it prints goes to stderr.")]
+The command runs on the network of this machine. What it prints goes to stderr. Where it fails,
+the list is written all the same, and the exit code is 1.")]
 pub(crate) struct Args {
     /// The lazy image
     image: String,
@@ -71,10 +72,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let files = daemon.trace().await;
     drop(stack);
     daemon.end().await;
-    if let Some(problem) = ran? {
-        tracing::warn!("{problem}");
-    }
-    write(&args, &files?)
+    write(&args, &files?)?;
+    // The list is of use, but whoever made it by a script should look.
+    ran?.map_or(Ok(()), |problem| Err(anyhow::anyhow!(problem)))
 }
 
 fn write(args: &Args, files: &[TracedFile]) -> anyhow::Result<()> {
