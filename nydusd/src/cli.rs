@@ -42,7 +42,7 @@ pub struct Cli {
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub thread_num: u16,
     /// Inherited descriptor of /dev/fuse, already mounted at the mountpoint; it is not unmounted at the end
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(3..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(0..))]
     pub fuse_fd: Option<RawFd>,
     /// Files or directories of that image to fetch ahead of use; `-` reads a list from standard input
     #[arg(long, short = 'P', num_args = 1..)]
