@@ -61,7 +61,8 @@ impl Suite {
     async fn start(dir: &Path) -> Self {
         let layout = Layout::create(&dir.join("root")).unwrap();
         let database = Database::open(&layout.database()).await.unwrap();
-        let options = LaunchOptions { binary: "/nonexistent/nydusd".into(), log_level: "info".into(), threads: None };
+        let options =
+            LaunchOptions { binary: "/nonexistent/nydusd".into(), log_level: "info".into(), threads: None };
         let (daemon, supervisor) = daemon::new(Launch::new(options, &layout));
         let images = Images::new(daemon, layout.clone(), Template::standard(&layout.cache(), &[]));
         let sweeper = Sweeper::new(database.clone(), layout.clone(), layout.cache(), images.clone());
@@ -233,7 +234,10 @@ fn codes_are_those_of_containerds_own_snapshotters() {
         assert_eq!(code(suite.commit("new", "nothing").await), Code::NotFound);
         assert_eq!(code(suite.commit("new", "view").await), Code::FailedPrecondition);
         assert_eq!(code(suite.commit("new", "base").await), Code::FailedPrecondition);
-        assert_eq!(code(suite.service.mounts("base".into()).await.map_err(Into::into)), Code::FailedPrecondition);
+        assert_eq!(
+            code(suite.service.mounts("base".into()).await.map_err(Into::into)),
+            Code::FailedPrecondition
+        );
         assert_eq!(code(suite.service.usage("nothing".into()).await.map_err(Into::into)), Code::NotFound);
         assert_eq!(code(suite.remove("nothing").await), Code::NotFound);
         assert_eq!(code(suite.list(&["=="]).await), Code::InvalidArgument);
@@ -261,7 +265,11 @@ fn key_and_name_can_be_used_again_once_removed() {
         suite.layer("base", "", |root| fs::write(root.join("second"), "").unwrap()).await;
         assert_eq!(names(&suite.tree("base").await), ["second"]);
         suite.service.clear().await.unwrap();
-        assert_eq!(fs::read_dir(suite.dir.join("root/snapshots")).unwrap().count(), 1, "what was removed is gone");
+        assert_eq!(
+            fs::read_dir(suite.dir.join("root/snapshots")).unwrap().count(),
+            1,
+            "what was removed is gone"
+        );
     });
 }
 
@@ -365,7 +373,8 @@ fn update_changes_labels_and_nothing_else() {
         assert_eq!((updated.kind, updated.parent.as_str()), (Kind::Active, ""));
         assert_eq!(updated.created_at, born.created_at);
         assert!(updated.updated_at > born.updated_at);
-        let updated = suite.update(with(&[("a.b/c", "5"), ("x", "y")]), &["labels.a.b/c", "labels.c"]).await.unwrap();
+        let updated =
+            suite.update(with(&[("a.b/c", "5"), ("x", "y")]), &["labels.a.b/c", "labels.c"]).await.unwrap();
         assert_eq!(updated.labels, map(&[("a.b/c", "5")]), "a key without a value goes");
         let updated = suite.update(with(&[("d", "6")]), &["labels"]).await.unwrap();
         assert_eq!(updated.labels, suite.stat("k").await.unwrap().labels);
@@ -383,10 +392,14 @@ fn remote_layer_is_answered_with_already_exists_and_found_by_containerds_questio
         };
         let lower = suite.prepare_labelled("ns/1/extract-1 sha256:1", "", &blob("sha256:1")).await;
         assert_eq!(code(lower), Code::AlreadyExists);
-        let nameless = suite.prepare_labelled("ns/2/extract-2 sha256:2", "sha256:1", &blob("sha256:2")[..2]).await;
+        let nameless =
+            suite.prepare_labelled("ns/2/extract-2 sha256:2", "sha256:1", &blob("sha256:2")[..2]).await;
         assert!(nameless.unwrap_err().message().contains("shoal pull"));
         for key in ["ns/2/extract-2 sha256:2", "other/3/extract-2 sha256:2"] {
-            assert_eq!(code(suite.prepare_labelled(key, "sha256:1", &blob("sha256:2")).await), Code::AlreadyExists);
+            assert_eq!(
+                code(suite.prepare_labelled(key, "sha256:1", &blob("sha256:2")).await),
+                Code::AlreadyExists
+            );
         }
         let question = format!("labels.\"{REF}\"==sha256:2,parent==\"sha256:1\"");
         let found = suite.list(&[&question]).await.unwrap();

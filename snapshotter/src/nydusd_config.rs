@@ -5,77 +5,71 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use registry::Repository;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// A nydusd configuration, version 1 or 2, that lacks only the image.
 #[derive(Debug, Clone)]
-pub struct Template(Map<String, Value>);
+pub struct Template {
+    json: Value,
+    hosts_dirs: Vec<PathBuf>,
+}
 
 impl Template {
-    /// The configuration to use where the operator gives none.
+    /// The configuration to use where the operator gives none. Without `hosts_dirs` nydusd looks where containerd and
+    /// docker do.
     #[must_use]
     pub fn standard(cache: &Path, hosts_dirs: &[PathBuf]) -> Self {
-        let mut template = into_map(json!({
+        let json = json!({
             "version": 2,
-            "backend": { "type": "registry", "registry": {} },
+            "backend": { "type": "registry" },
             "cache": { "type": "blobcache", "filecache": { "work_dir": cache } },
-            "rafs": { "mode": "direct", "validate": true, "enable_xattr": true },
-        }));
-        put_hosts_dirs(&mut template, hosts_dirs);
-        Self(template)
+        });
+        Self { json, hosts_dirs: hosts_dirs.to_vec() }
     }
 
-    /// Reads the operator's configuration. Where the cache is and how registries are reached is ours to say.
+    /// Reads the operator's configuration. Where the cache is is ours to say: images share it.
     ///
     /// # Errors
     /// Where the file cannot be read or is no JSON object.
     pub fn read(file: &Path, cache: &Path, hosts_dirs: &[PathBuf]) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-        let template: Value =
+        let mut json: Value =
             serde_json::from_str(&text).with_context(|| format!("parse {}", file.display()))?;
-        anyhow::ensure!(template.is_object(), "{} is not a JSON object", file.display());
-        let mut template = into_map(template);
-        match template.get_mut("device") {
-            Some(device) => set(device, &["cache", "config", "work_dir"], json!(cache)),
-            None => {
-                let cache = json!({ "type": "blobcache", "filecache": { "work_dir": cache } });
-                template.insert("cache".into(), cache);
-            }
-        }
-        put_hosts_dirs(&mut template, hosts_dirs);
-        Ok(Self(template))
+        anyhow::ensure!(json.is_object(), "{} is not a JSON object", file.display());
+        let work_dir: &[&str] = match json.get("device") {
+            Some(_) => &["device", "cache", "config", "work_dir"],
+            None => &["cache", "filecache", "work_dir"],
+        };
+        set(&mut json, work_dir, json!(cache));
+        Ok(Self { json, hosts_dirs: hosts_dirs.to_vec() })
     }
 
     /// The configuration of the image that is mounted at `id`, from this repository. A credential without a user is a
     /// bearer token. Backends other than a registry stay as they are.
     #[must_use]
     pub fn fill(&self, id: &str, repository: &Repository, credential: Option<(&str, &str)>) -> Value {
-        let mut filled = Value::Object(self.0.clone());
+        let mut filled = self.json.clone();
         set(&mut filled, &["id"], json!(id));
-        let old = self.0.get("device");
-        let backend: &[&str] = if old.is_some() { &["device", "backend"] } else { &["backend"] };
-        let settings = if old.is_some() { "config" } else { "registry" };
-        let kind = old.unwrap_or(&filled).pointer("/backend/type").and_then(Value::as_str);
-        if kind.is_some_and(|kind| kind != "registry") {
+        let backend: &[&str] =
+            if filled.get("device").is_some() { &["device", "backend"] } else { &["backend"] };
+        let kind = format!("/{}/type", backend.join("/"));
+        if filled.pointer(&kind).is_some_and(|kind| kind != "registry") {
             return filled;
         }
+        let settings = if backend.len() > 1 { "config" } else { "registry" };
         let mut put =
             |key: &str, value: Value| set(&mut filled, &[backend, &[settings, key]].concat(), value);
         put("host", json!(repository.host));
         put("repo", json!(repository.path));
+        if !self.hosts_dirs.is_empty() {
+            put("hosts_dirs", json!(self.hosts_dirs));
+        }
         match credential {
             Some(("", token)) => put("registry_token", json!(token)),
             Some((user, secret)) => put("auth", json!(BASE64_STANDARD.encode(format!("{user}:{secret}")))),
             None => {}
         }
         filled
-    }
-}
-
-/// Without any, nydusd looks where containerd and docker do.
-fn put_hosts_dirs(template: &mut Map<String, Value>, hosts_dirs: &[PathBuf]) {
-    if !hosts_dirs.is_empty() {
-        template.insert("hosts_dirs".into(), json!(hosts_dirs));
     }
 }
 
@@ -88,13 +82,6 @@ fn set(target: &mut Value, path: &[&str], value: Value) {
         &mut slot[*key]
     });
     *slot = value;
-}
-
-fn into_map(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
 }
 
 #[cfg(test)]
@@ -114,7 +101,7 @@ mod tests {
         assert_eq!(filled["backend"]["registry"]["repo"], "team/app");
         assert_eq!(filled["backend"]["registry"]["auth"], BASE64_STANDARD.encode("me:secret"));
         assert_eq!(filled["cache"]["filecache"]["work_dir"], "/r/cache");
-        assert_eq!(filled["hosts_dirs"][0], "/etc/certs.d");
+        assert_eq!(filled["backend"]["registry"]["hosts_dirs"][0], "/etc/certs.d");
     }
 
     #[test]

@@ -45,8 +45,9 @@ pub async fn run(config: Config, end: CancellationToken) -> anyhow::Result<()> {
     let _locked = lock(&layout)?;
     let database = Database::open(&layout.database()).await?;
     let (daemon, supervisor) = daemon::new(launch(&config, &layout));
-    let images = Images::new(daemon, layout.clone(), template(&config, &layout)?);
-    let sweeper = Sweeper::new(database.clone(), layout.clone(), images.clone());
+    let cache = config.cache.clone().unwrap_or_else(|| layout.cache());
+    let images = Images::new(daemon, layout.clone(), template(&config, &cache)?);
+    let sweeper = Sweeper::new(database.clone(), layout.clone(), cache, images.clone());
 
     let tasks = TaskTracker::new();
     tasks.spawn(supervisor.run(end.clone(), config.at_close));
@@ -88,11 +89,10 @@ fn launch(config: &Config, layout: &Layout) -> Launch {
     Launch::new(options, layout)
 }
 
-fn template(config: &Config, layout: &Layout) -> anyhow::Result<Template> {
-    let cache = config.cache.clone().unwrap_or_else(|| layout.cache());
+fn template(config: &Config, cache: &Path) -> anyhow::Result<Template> {
     match &config.nydusd_config {
-        Some(file) => Template::read(file, &cache, &config.hosts_dirs),
-        None => Ok(Template::standard(&cache, &config.hosts_dirs)),
+        Some(file) => Template::read(file, cache, &config.hosts_dirs),
+        None => Ok(Template::standard(cache, &config.hosts_dirs)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The snapshot calls: each loads, decides and applies.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use tokio::task::spawn_blocking;
 
@@ -90,8 +90,14 @@ impl Snapshots {
         // First what may wait and fail: a call that is given up leaves nothing behind.
         let lowers = self.lowers(&stack, &parents).await?;
         let (kind, layout) = (new.kind, &self.inner.layout);
-        let make = |id, parents: &[Record]| layout.make(id, kind, parents.first());
-        let (id, _) = self.inner.database.create(new, make).await?;
+        let make = |id, now: &[Record]| {
+            // Removed and made again since, under the same name: the directories that were found are gone.
+            if now.iter().map(|record| record.id).ne(parents.iter().map(|record| record.id)) {
+                return Err(io::Error::other("its parents changed meanwhile"));
+            }
+            layout.make(id, kind, now.first())
+        };
+        let id = self.inner.database.create(new, make).await?;
         Ok(self.mount(id, kind, &lowers))
     }
 

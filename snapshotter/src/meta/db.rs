@@ -133,7 +133,7 @@ impl Database {
         &self,
         new: NewSnapshot,
         directories: impl FnOnce(SnapshotId, &[Record]) -> io::Result<()> + Send,
-    ) -> Result<(SnapshotId, Vec<Record>), MetaError> {
+    ) -> Result<SnapshotId, MetaError> {
         let mut tx = self.begin().await?;
         let parents = parents(&mut tx, new.parent.as_deref()).await?;
         if find(&mut tx, &new.name).await?.is_some() {
@@ -143,7 +143,7 @@ impl Database {
         directories(id, &parents)
             .map_err(|source| MetaError::Directories { name: new.name.clone(), source })?;
         tx.commit().await.map_err(query("make a snapshot"))?;
-        Ok((id, parents))
+        Ok(id)
     }
 
     /// Makes sure that a committed snapshot stands for the remote layer `chain_id` on `new.parent`: the first call for

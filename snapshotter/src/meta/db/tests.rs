@@ -12,7 +12,7 @@ fn new(kind: Kind, name: &str, parent: &str) -> NewSnapshot {
 }
 
 async fn make(database: &Database, kind: Kind, name: &str, parent: &str) -> Result<SnapshotId, MetaError> {
-    database.create(new(kind, name, parent), |_, _| Ok(())).await.map(|(id, _)| id)
+    database.create(new(kind, name, parent), |_, _| Ok(())).await
 }
 
 async fn layer(database: &Database, name: &str, parent: &str) {
@@ -48,7 +48,7 @@ async fn commit_replaces_labels_and_takes_the_key_away() {
     let database = open(dir.path()).await;
     let mut active = new(Kind::Active, "k", "");
     active.labels = [("old", "1")].into();
-    let (id, _) = database.create(active, |_, _| Ok(())).await.unwrap();
+    let id = database.create(active, |_, _| Ok(())).await.unwrap();
     database.commit("a", "k", &[("new", "2")].into(), Usage { bytes: 7, inodes: 3 }).await.unwrap();
     let committed = database.get("a").await.unwrap();
     assert_eq!((committed.id, committed.kind), (id, Kind::Committed));
