@@ -1,213 +1,20 @@
-//! Converting whole images between OCI layouts: what comes out, that it is reproducible, and what is refused.
+//! Converting whole images: what comes out, that it is reproducible, and what is refused.
 #![allow(clippy::unwrap_used, clippy::tests_outside_test_module, missing_docs, reason = "tests")]
 
+#[path = "support/oci_layout.rs"]
+mod oci_layout;
 #[path = "support/rafs_content.rs"]
 mod rafs_content;
 
-use std::{
-    collections::BTreeMap,
-    io::{Read, Write},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use builder::{
-    ConvertOptions, Platforms, Report,
-    convert::{ConvertError, Silent},
-};
-use rafs::{Bootstrap, Compressor, DigestAlgorithm, Tree};
+use builder::{ConvertOptions, Platforms, convert::Silent};
+use registry::testing::{Fault, TestRegistry};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 
-const OCI: &str = "application/vnd.oci.image";
-const DOCKER: &str = "application/vnd.docker";
-
-/// A layout that images are put into.
-struct Layout {
-    dir: TempDir,
-}
-
-/// A layer: media type, stored bytes, plain bytes.
-struct Layer {
-    media_type: String,
-    stored: Vec<u8>,
-    plain: Vec<u8>,
-}
-
-impl Layout {
-    fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        std::fs::create_dir_all(dir.path().join("source/blobs/sha256")).unwrap();
-        Self { dir }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn put(&self, media_type: &str, bytes: &[u8]) -> Value {
-        let hex = sha256(bytes);
-        std::fs::write(self.path("source/blobs/sha256").join(&hex), bytes).unwrap();
-        json!({ "mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len() })
-    }
-
-    /// Puts an image; gives the descriptor of its manifest.
-    fn image(&self, layers: &[Layer], architecture: &str, is_docker: bool) -> Value {
-        let diff_ids: Vec<_> =
-            layers.iter().map(|layer| format!("sha256:{}", sha256(&layer.plain))).collect();
-        let config = json!({
-            "os": "linux", "architecture": architecture, "config": { "Cmd": ["/bin/sh"], "Healthcheck": { "Test": ["NONE"] } },
-            "rootfs": { "type": "layers", "diff_ids": diff_ids }, "history": [{ "created_by": "test" }],
-        });
-        let (manifest_type, config_type) = match is_docker {
-            true => (
-                format!("{DOCKER}.distribution.manifest.v2+json"),
-                format!("{DOCKER}.container.image.v1+json"),
-            ),
-            false => (format!("{OCI}.manifest.v1+json"), format!("{OCI}.config.v1+json")),
-        };
-        let config = self.put(&config_type, config.to_string().as_bytes());
-        let layers: Vec<_> = layers.iter().map(|layer| self.put(&layer.media_type, &layer.stored)).collect();
-        let manifest =
-            json!({ "schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": layers });
-        self.put(&manifest_type, manifest.to_string().as_bytes())
-    }
-
-    fn tag(&self, mut descriptor: Value, tag: &str) {
-        descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
-        let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
-        std::fs::write(self.path("source/index.json"), index.to_string()).unwrap();
-    }
-
-    fn options(&self, target: &str) -> ConvertOptions {
-        ConvertOptions {
-            source: format!("oci:{}:v1", self.path("source").display()),
-            target: target.replace("DIR", self.dir.path().to_str().unwrap()),
-            platforms: Platforms::All,
-            chunk_size: 0x1_0000,
-            compressor: Compressor::Zstd,
-            digest: DigestAlgorithm::Blake3,
-            prefetch: None,
-            jobs: 2,
-            client: registry::ClientOptions::default(),
-            work_dir: None,
-        }
-    }
-
-    fn convert(&self, options: ConvertOptions) -> Result<Report, ConvertError> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(builder::convert(options, Arc::new(Silent)))
-    }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
-}
-
-fn read_json(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// A document of a layout by its descriptor.
-fn follow(layout: &Path, descriptor: &Value) -> Value {
-    let digest = descriptor["digest"].as_str().unwrap();
-    read_json(&layout.join("blobs/sha256").join(digest.strip_prefix("sha256:").unwrap()))
-}
-
-/// The merged tree of a converted image.
-fn image_tree(layout: &Path, manifest: &Value) -> Tree {
-    let digest = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap();
-    let stored = std::fs::read(layout.join("blobs/sha256").join(&digest[7..])).unwrap();
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&stored[..]));
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        if entry.path().unwrap() == Path::new("image/image.boot") {
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).unwrap();
-            return Bootstrap::open(bytes).unwrap().to_tree().unwrap();
-        }
-    }
-    panic!("no bootstrap");
-}
-
-/// Every file of a layout with its digest.
-fn files(layout: &Path) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    for entry in std::fs::read_dir(layout.join("blobs/sha256")).unwrap() {
-        let path = entry.unwrap().path();
-        all.insert(
-            path.display().to_string().replace(layout.to_str().unwrap(), ""),
-            sha256(&std::fs::read(path).unwrap()),
-        );
-    }
-    all.insert("index.json".into(), sha256(&std::fs::read(layout.join("index.json")).unwrap()));
-    all
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn tar_of(entries: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
-    let mut out = tar::Builder::new(Vec::new());
-    for (path, kind, content) in entries {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(*kind);
-        header.set_mode(0o755);
-        header.set_mtime(1_600_000_000);
-        header.set_uid(1000);
-        header.set_gid(1000);
-        if matches!(kind, tar::EntryType::Link | tar::EntryType::Symlink) {
-            header.set_size(0);
-            out.append_link(&mut header, path, std::str::from_utf8(content).unwrap()).unwrap();
-        } else {
-            header.set_size(content.len() as u64);
-            out.append_data(&mut header, path, *content).unwrap();
-        }
-    }
-    out.into_inner().unwrap()
-}
-
-fn layers() -> Vec<Layer> {
-    use tar::EntryType::{Directory, Link, Regular, Symlink};
-    let big: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
-    let one = tar_of(&[
-        ("usr", Directory, b""),
-        ("usr/big", Regular, &big),
-        ("usr/twin", Link, b"usr/big"),
-        ("usr/lib", Directory, b""),
-        ("lib", Symlink, b"usr/lib"),
-        ("opt/a", Regular, b"a"),
-        ("opt/b", Regular, b"b"),
-    ]);
-    let two = tar_of(&[
-        ("opt/.wh.a", Regular, b""),
-        ("usr/more", Regular, &big[..70_000]),
-        ("usr/lib/so", Regular, b"so"),
-    ]);
-    let three = tar_of(&[("opt/.wh..wh..opq", Regular, b""), ("opt/c", Regular, b"c")]);
-    let zstd = zstd::encode_all(&two[..], 3).unwrap();
-    vec![
-        Layer { media_type: format!("{OCI}.layer.v1.tar+gzip"), stored: gzip(&one), plain: one },
-        Layer { media_type: format!("{OCI}.layer.v1.tar+zstd"), stored: zstd, plain: two },
-        Layer { media_type: format!("{OCI}.layer.v1.tar"), stored: three.clone(), plain: three },
-        Layer {
-            media_type: format!("{OCI}.layer.v1.tar+gzip"),
-            stored: gzip(&[0; 1024]),
-            plain: vec![0; 1024],
-        },
-    ]
-}
-
-fn one_image() -> Layout {
-    let layout = Layout::new();
-    layout.tag(layout.image(&layers(), "amd64", false), "v1");
-    layout
-}
+use self::oci_layout::{
+    DOCKER, Layer, Layout, OCI, files, follow, gzip, image_tree, layers, one_image, read_json, sha256, tar_of,
+};
 
 #[test]
 fn an_image_of_gzip_zstd_and_plain_layers_keeps_its_tree() {
@@ -415,4 +222,65 @@ fn a_nydus_image_is_refused_in_clear_words() {
     };
     let error = layout.convert(again).unwrap_err().to_string();
     assert!(error.contains("Nydus image already"), "{error}");
+}
+
+/// A registry that has the image of a layout as `from:v1`.
+async fn registry_with(layout: &Layout) -> TestRegistry {
+    let registry = TestRegistry::start().await;
+    for entry in std::fs::read_dir(layout.path("source/blobs/sha256")).unwrap() {
+        registry.put_blob(std::fs::read(entry.unwrap().path()).unwrap());
+    }
+    let index = read_json(&layout.path("source/index.json"));
+    let manifest = follow(&layout.path("source"), &index["manifests"][0]);
+    let kind = manifest["mediaType"].as_str().unwrap().to_owned();
+    registry.put_manifest("from", "v1", &kind, serde_json::to_vec(&manifest).unwrap());
+    registry
+}
+
+fn between(registry: &TestRegistry, layout: &Layout) -> ConvertOptions {
+    ConvertOptions {
+        source: format!("{}/from:v1", registry.host()),
+        target: format!("{}/to:v1", registry.host()),
+        work_dir: Some(layout.path("work")),
+        ..layout.options("oci:DIR/unused")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_goes_from_registry_to_registry_and_its_blobs_only_once() {
+    let layout = one_image();
+    let registry = registry_with(&layout).await;
+    let options = between(&registry, &layout);
+    let first = builder::convert(options.clone(), Arc::new(Silent)).await.unwrap();
+    let direct = layout.options("oci:DIR/out");
+    let direct = builder::convert(direct, Arc::new(Silent)).await.unwrap();
+    assert_eq!(first.digest, direct.digest);
+    let manifest: Value = serde_json::from_slice(&registry.manifest("to", "v1").unwrap()).unwrap();
+    let digests =
+        manifest["layers"].as_array().unwrap().iter().map(|layer| layer["digest"].as_str().unwrap());
+    assert!(digests.clone().all(|digest| registry.blob(digest).is_some()));
+    let second = builder::convert(options, Arc::new(Silent)).await.unwrap();
+    assert_eq!(second.digest, first.digest);
+    assert!(second.images[0].layers.iter().all(|layer| !layer.sent));
+    assert_eq!(std::fs::read_dir(layout.path("work")).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_whose_stream_breaks_goes_on_where_it_broke() {
+    let layout = one_image();
+    let registry = registry_with(&layout).await;
+    let options = between(&registry, &layout);
+    registry.fail(Fault::ShortBody, 3);
+    builder::convert(options, Arc::new(Silent)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_the_registry_lost_is_named_and_nothing_tagged() {
+    let layout = one_image();
+    let registry = registry_with(&layout).await;
+    let layer = &layers()[1];
+    registry.remove_blob(&format!("sha256:{}", sha256(&layer.stored)));
+    let error = builder::convert(between(&registry, &layout), Arc::new(Silent)).await.unwrap_err();
+    assert!(error.to_string().contains(&sha256(&layer.stored)), "{error}");
+    assert!(registry.manifest("to", "v1").is_none());
 }

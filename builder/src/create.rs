@@ -177,7 +177,7 @@ fn finish<W: Write>(
     }
     if options.hide_whiteouts {
         let mut alone = Overlay::new(chunk_size, Rules::Nydus);
-        alone.push(tree, "the layer")?;
+        alone.push(&tree, "the layer")?;
         tree = alone.finish();
     }
     tree.prefetch = options.prefetch.inodes(&tree);

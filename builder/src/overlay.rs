@@ -27,14 +27,13 @@ pub struct Overlay {
     rules: Rules,
     tree: Tree,
     blobs: HashMap<BlobId, BlobIndex>,
-    is_empty: bool,
 }
 
-/// One layer while it is merged: inodes are moved out of it.
-struct Upper {
-    inodes: Vec<Option<Inode>>,
+/// One layer while it is merged.
+struct Upper<'a> {
+    tree: &'a Tree,
     /// Where an inode went, so that hard links stay together.
-    moved: HashMap<InodeId, InodeId>,
+    placed: HashMap<InodeId, InodeId>,
     blobs: Vec<BlobIndex>,
 }
 
@@ -44,14 +43,14 @@ impl Overlay {
     /// No layers yet.
     #[must_use]
     pub fn new(chunk_size: u32, rules: Rules) -> Self {
-        Self { rules, tree: Tree::new(chunk_size), blobs: HashMap::new(), is_empty: true }
+        Self { rules, tree: Tree::new(chunk_size), blobs: HashMap::new() }
     }
 
     /// Merges a layer over those before. `name` is for messages.
     ///
     /// # Errors
     /// [`BuildError`] for another chunk size, too many blobs, or a hard link to a file that no layer has.
-    pub fn push(&mut self, layer: Tree, name: &str) -> Result<(), BuildError> {
+    pub fn push(&mut self, layer: &Tree, name: &str) -> Result<(), BuildError> {
         if layer.chunk_size != self.tree.chunk_size {
             return Err(BuildError::Mismatch {
                 what: "chunk size",
@@ -60,25 +59,21 @@ impl Overlay {
                 expected: self.tree.chunk_size.to_string(),
             });
         }
-        let links = self.lower_links(&layer)?;
-        let blobs = layer.blobs.into_iter().map(|blob| self.add_blob(blob)).collect::<Result<_, _>>()?;
-        let mut upper = Upper { inodes: layer.inodes.into_iter().map(Some).collect(), moved: links, blobs };
+        let placed = self.lower_links(layer)?;
+        let blobs = layer.blobs.iter().map(|blob| self.add_blob(blob)).collect::<Result<_, _>>()?;
+        let mut upper = Upper { tree: layer, placed, blobs };
+        self.set_root(layer.inode(Tree::ROOT).meta.clone());
         let mut todo = vec![(Tree::ROOT, Tree::ROOT)];
-        let root = upper.inodes[0].as_ref().expect("nothing is moved yet").meta.clone();
-        self.set_root(root);
         while let Some((from, to)) = todo.pop() {
-            let names = upper.take_names(from);
-            self.remove_whited_out(&upper, &names, to);
+            let Some(names) = layer.children(from) else { continue };
+            self.remove_whited_out(layer, names, to);
             for (name, id) in names {
-                if name.starts_with(WHITEOUT) || self.is_device_whiteout(&upper, id) {
+                if name.starts_with(WHITEOUT) || self.is_device_whiteout(layer, *id) {
                     continue;
                 }
-                if let Some(pair) = self.place(&mut upper, to, name, id) {
-                    todo.push(pair);
-                }
+                todo.extend(self.place(&mut upper, to, name, *id));
             }
         }
-        self.is_empty = false;
         Ok(())
     }
 
@@ -96,8 +91,12 @@ impl Overlay {
         self.tree.inode_mut(Tree::ROOT).meta = meta;
     }
 
-    fn add_blob(&mut self, blob: rafs::Blob) -> Result<BlobIndex, BuildError> {
+    fn add_blob(&mut self, blob: &rafs::Blob) -> Result<BlobIndex, BuildError> {
         if let Some(index) = self.blobs.get(&blob.id) {
+            // Either may know chunks that the other has forgotten.
+            for (have, found) in self.tree.blobs[usize::from(index.0)].chunks.iter_mut().zip(&blob.chunks) {
+                *have = have.or(*found);
+            }
             return Ok(*index);
         }
         let count = self.tree.blobs.len();
@@ -109,7 +108,7 @@ impl Overlay {
         let index = u8::try_from(count).ok().filter(|_| count < rafs::MAX_BLOBS);
         let index = BlobIndex(index.ok_or(too_many).map_err(BuildError::format("merge"))?);
         self.blobs.insert(blob.id.clone(), index);
-        self.tree.blobs.push(blob);
+        self.tree.blobs.push(blob.clone());
         Ok(index)
     }
 
@@ -130,7 +129,7 @@ impl Overlay {
         Ok(found)
     }
 
-    fn remove_whited_out(&mut self, upper: &Upper, names: &Names, to: InodeId) {
+    fn remove_whited_out(&mut self, upper: &Tree, names: &Names, to: InodeId) {
         let devices: Vec<_> = names.iter().filter(|(_, id)| self.is_device_whiteout(upper, **id)).collect();
         let lower = self.tree.children_mut(to).expect("directories are merged into directories");
         if names.contains_key(OPAQUE) {
@@ -144,48 +143,40 @@ impl Overlay {
         }
     }
 
-    fn is_device_whiteout(&self, upper: &Upper, id: InodeId) -> bool {
-        let inode = upper.inodes[id.0 as usize].as_ref();
-        self.rules == Rules::Containerd && inode.is_some_and(|inode| inode.kind == Kind::CharDevice(0))
+    fn is_device_whiteout(&self, upper: &Tree, id: InodeId) -> bool {
+        self.rules == Rules::Containerd && upper.inode(id).kind == Kind::CharDevice(0)
     }
 
     /// Puts one entry into directory `to`; gives the pair to go on with where it is a directory.
     fn place(
         &mut self,
-        upper: &mut Upper,
+        upper: &mut Upper<'_>,
         to: InodeId,
-        name: Vec<u8>,
+        name: &[u8],
         id: InodeId,
     ) -> Option<(InodeId, InodeId)> {
-        let existing = self.tree.children(to).and_then(|names| names.get(&name)).copied();
-        if let Some(known) = upper.moved.get(&id).copied() {
+        if let Some(known) = upper.placed.get(&id).copied() {
             self.name(to, name, known);
             return None;
         }
-        let inode = upper.inodes[id.0 as usize].as_ref().expect("only the moved are gone");
+        let inode = upper.tree.inode(id);
         if !matches!(inode.kind, Kind::Directory(_)) {
-            let inode = upper.inodes[id.0 as usize].take().expect("was there above");
-            let new = self.add(inode, &upper.blobs);
-            upper.moved.insert(id, new);
+            let new = self.add(inode.clone(), &upper.blobs);
+            upper.placed.insert(id, new);
             self.name(to, name, new);
             return None;
         }
-        let meta = inode.meta.clone();
-        let lower = existing.filter(|lower| self.tree.children(*lower).is_some());
-        let target = match lower {
-            Some(lower) if is_implied(&meta) => lower,
-            Some(lower) => {
-                self.tree.inode_mut(lower).meta = self.adapt(meta);
-                lower
-            }
-            None => {
-                let meta = self.adapt(meta);
-                let new = self.tree.add(Inode { meta, kind: Kind::Directory(Names::new()) });
-                self.name(to, name, new);
-                new
-            }
+        let existing = self.tree.children(to).and_then(|names| names.get(name)).copied();
+        let Some(lower) = existing.filter(|lower| self.tree.children(*lower).is_some()) else {
+            let meta = self.adapt(inode.meta.clone());
+            let new = self.tree.add(Inode { meta, kind: Kind::Directory(Names::new()) });
+            self.name(to, name, new);
+            return Some((id, new));
         };
-        Some((id, target))
+        if !is_implied(&inode.meta) {
+            self.tree.inode_mut(lower).meta = self.adapt(inode.meta.clone());
+        }
+        Some((id, lower))
     }
 
     fn add(&mut self, mut inode: Inode, blobs: &[BlobIndex]) -> InodeId {
@@ -198,8 +189,11 @@ impl Overlay {
         self.tree.add(inode)
     }
 
-    fn name(&mut self, directory: InodeId, name: Vec<u8>, id: InodeId) {
-        self.tree.children_mut(directory).expect("entries are placed in directories").insert(name, id);
+    fn name(&mut self, directory: InodeId, name: &[u8], id: InodeId) {
+        self.tree
+            .children_mut(directory)
+            .expect("entries are placed in directories")
+            .insert(name.to_vec(), id);
     }
 
     /// Attributes as the unpacker would leave them.
@@ -223,15 +217,6 @@ impl Overlay {
 fn is_kept(name: &[u8]) -> bool {
     matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
         || [&b"user."[..], b"security.", b"trusted."].iter().any(|prefix| name.starts_with(prefix))
-}
-
-impl Upper {
-    fn take_names(&mut self, directory: InodeId) -> Names {
-        match self.inodes[directory.0 as usize].as_mut().map(|inode| &mut inode.kind) {
-            Some(Kind::Directory(names)) => std::mem::take(names),
-            _ => Names::new(),
-        }
-    }
 }
 
 #[cfg(test)]

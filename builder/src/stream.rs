@@ -65,8 +65,7 @@ impl LayerStream {
     /// Brings the next block; `false` at the end.
     fn refill(&mut self) -> bool {
         let Ok(next) = self.full.recv() else { return false };
-        let mut last = std::mem::replace(&mut self.block, next);
-        last.clear();
+        let last = std::mem::replace(&mut self.block, next);
         self.position = 0;
         // The thread may be done already.
         self.spent.send(last).ok();
@@ -163,11 +162,21 @@ fn send_plain(from: &mut impl Read, full: &SyncSender<Vec<u8>>, empty: &Receiver
     Ok(())
 }
 
+/// A whole block, except at the end; `None` behind it.
 fn next_block(from: &mut impl Read, empty: &Receiver<Vec<u8>>) -> io::Result<Option<Vec<u8>>> {
     let mut block = empty.recv().map_err(|_| gone())?;
-    block.clear();
-    from.take(BLOCK as u64).read_to_end(&mut block)?;
-    Ok((!block.is_empty()).then_some(block))
+    block.resize(BLOCK, 0);
+    let mut len = 0;
+    while len < BLOCK {
+        match from.read(&mut block[len..]) {
+            Ok(0) => break,
+            Ok(n) => len += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    block.truncate(len);
+    Ok((len > 0).then_some(block))
 }
 
 fn gone() -> io::Error {

@@ -24,7 +24,7 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let mut overlay: Option<Overlay> = None;
     let mut push = |tree: Tree, path: &Path| {
         let overlay = overlay.get_or_insert_with(|| Overlay::new(tree.chunk_size, Rules::Nydus));
-        overlay.push(tree, &path.display().to_string()).with_context(|| format!("merge {}", path.display()))
+        overlay.push(&tree, &path.display().to_string()).with_context(|| format!("merge {}", path.display()))
     };
     if let Some(parent) = &args.parent_bootstrap {
         push(super::read_tree(parent)?, parent)?;

@@ -9,7 +9,6 @@ use std::{
 };
 
 use oci_spec::image::Descriptor;
-use rafs::Tree;
 use tempfile::TempDir;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -95,9 +94,7 @@ impl Converter {
         image: &SourceImage,
     ) -> Result<(Descriptor, Vec<u8>, ImageReport), ConvertError> {
         let layers = self.layers(image).await?;
-        let trees = layers.iter().map(|layer| (layer.built.tree.clone(), layer.report.source_digest.clone()));
-        let trees: Vec<_> = trees.collect();
-        let bootstrap = self.merge(image, trees).await?;
+        let bootstrap = self.merge(image, layers.clone()).await?;
         let built: Vec<_> = layers.iter().map(|layer| &layer.built).collect();
         let (bootstrap, diff_id) =
             bootstrap_layer(&bootstrap, &built).map_err(ConvertError::file("make the bootstrap layer"))?;
@@ -146,12 +143,12 @@ impl Converter {
         Ok(digests.map(|digest| self.shared.done(&digest).expect("every layer was converted")).collect())
     }
 
-    async fn merge(&self, image: &SourceImage, trees: Vec<(Tree, String)>) -> Result<Vec<u8>, ConvertError> {
+    async fn merge(&self, image: &SourceImage, layers: Vec<Arc<Done>>) -> Result<Vec<u8>, ConvertError> {
         let options = self.shared.options.clone();
         let merged = tokio::task::spawn_blocking(move || {
             let mut overlay = Overlay::new(options.chunks.chunk_size, Rules::Containerd);
-            for (tree, name) in trees {
-                overlay.push(tree, &name)?;
+            for layer in &layers {
+                overlay.push(&layer.built.tree, &layer.report.source_digest)?;
             }
             let mut tree = overlay.finish();
             tree.prefetch = options.prefetch.inodes(&tree);

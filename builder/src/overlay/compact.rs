@@ -12,8 +12,8 @@ pub(super) fn compact(mut tree: Tree) -> Tree {
     let mut todo = VecDeque::from([Tree::ROOT]);
     let mut seen = vec![false; tree.inodes.len()];
     while let Some(directory) = todo.pop_front() {
-        let names = tree.children(directory).cloned().unwrap_or_default();
-        for id in names.into_values() {
+        let below: Vec<_> = tree.children(directory).into_iter().flatten().map(|(_, id)| *id).collect();
+        for id in below {
             if std::mem::replace(&mut seen[id.0 as usize], true) {
                 continue;
             }

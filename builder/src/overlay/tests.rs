@@ -23,7 +23,7 @@ fn layer(number: u32, entries: &[(&str, EntryKind)]) -> Tree {
 fn merge(rules: Rules, layers: Vec<Tree>) -> Tree {
     let mut overlay = Overlay::new(4096, rules);
     for layer in layers {
-        overlay.push(layer, "layer").unwrap();
+        overlay.push(&layer, "layer").unwrap();
     }
     overlay.finish()
 }
@@ -108,7 +108,7 @@ fn hard_links_stay_together_until_a_layer_replaces_one() {
 #[test]
 fn a_hard_link_to_nothing_is_refused_and_named() {
     let lost = layer(1, &[("b", EntryKind::HardLink(b"no/such".to_vec()))]);
-    let error = Overlay::new(4096, Rules::Nydus).push(lost, "layer").unwrap_err().to_string();
+    let error = Overlay::new(4096, Rules::Nydus).push(&lost, "layer").unwrap_err().to_string();
     assert!(error.contains("no/such"), "{error}");
 }
 
@@ -135,5 +135,5 @@ fn containerds_rules_hide_what_it_cannot_unpack() {
 #[test]
 fn layers_of_another_chunk_size_are_refused() {
     let mut overlay = Overlay::new(8192, Rules::Nydus);
-    assert!(matches!(overlay.push(layer(1, &[]), "upper"), Err(BuildError::Mismatch { .. })));
+    assert!(matches!(overlay.push(&layer(1, &[]), "upper"), Err(BuildError::Mismatch { .. })));
 }
