@@ -247,11 +247,13 @@ fn load(
 ) -> io::Result<Option<(MapFile, Arc<[Entry]>)>> {
     let is_new = map.size()? == 0;
     let loaded = MapFile::load(map, subject)?;
-    let known =
-        directory.read("chunks")?.map_or(Some(Arc::from([])), |bytes| layout::decode(subject, &bytes));
+    let known = match directory.read("chunks")? {
+        Some(bytes) => layout::decode(subject, &bytes),
+        None => Some(Arc::from([])),
+    };
     if let (Some(loaded), Some(known)) = (loaded, known) {
         let ready = known.iter().filter(|e| loaded.get(e.number()));
-        let end = ready.clone().last().map_or(0, Entry::end);
+        let end = ready.clone().next_back().map_or(0, Entry::end);
         // A bit without a record would become one of whatever chunk is recorded under its number later.
         if ready.count() == loaded.count() && data.size()? >= end {
             return Ok(Some((loaded, known)));

@@ -39,7 +39,7 @@ impl Default for ReadPolicy {
             retries: 3,
             merge_gap: 64 << 10,
             max_request: 4 << 20,
-            window: 512 << 10,
+            window: 384 << 10,
             patience: 1 << 20,
             demand_requests: 16,
             read_ahead_requests: 4,

@@ -37,12 +37,17 @@ impl TestBlob {
     /// Chunks of the given sizes, with bytes that follow from `seed`; about half of each compresses away.
     #[must_use]
     pub fn new(seed: u64, sizes: &[u32]) -> Self {
+        let mut state = seed;
+        let mut plain = |i| if i % 64 < 32 { 7 } else { next_byte(&mut state) };
+        Self::from_chunks(sizes.iter().map(|size| (0..*size).map(&mut plain).collect()))
+    }
+
+    /// The given chunks, each compressed where that helps.
+    #[must_use]
+    pub fn from_chunks(plain: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let mut encoder = Encoder::new(Compressor::Zstd).expect("zstd is written");
         let (mut file, mut image, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
-        let mut state = seed;
-        for size in sizes {
-            let plain: Vec<u8> =
-                (0..*size).map(|i| if i % 64 < 32 { 7 } else { next_byte(&mut state) }).collect();
+        for plain in plain {
             let stored = encoder.encode(&plain);
             let bytes = stored.unwrap_or(&plain);
             chunks.push(Some(Chunk {
@@ -50,7 +55,7 @@ impl TestBlob {
                 compressed_offset: file.len() as u64,
                 compressed_size: u32::try_from(bytes.len()).expect("a small chunk"),
                 uncompressed_offset: image.len() as u64,
-                uncompressed_size: *size,
+                uncompressed_size: u32::try_from(plain.len()).expect("a small chunk"),
                 is_compressed: stored.is_some(),
                 crc32c: None,
             }));
@@ -65,13 +70,21 @@ impl TestBlob {
             features: 0,
             compressed_size: file.len() as u64,
             uncompressed_size: image.len() as u64,
-            chunk_count: u32::try_from(sizes.len()).expect("few chunks"),
+            chunk_count: u32::try_from(chunks.len()).expect("few chunks"),
             ci: rafs::blob::CiLocation::default(),
             toc_size: 0,
             toc_digest: [0; 32],
             chunks,
         };
         Self { blob, file: file.into(), image }
+    }
+
+    /// The plain bytes of one chunk.
+    #[must_use]
+    pub fn plain(&self, number: usize) -> &[u8] {
+        let chunk = self.blob.chunks[number].expect("every chunk is known");
+        let begin = usize::try_from(chunk.uncompressed_offset).expect("it is in memory");
+        &self.image[begin..begin + chunk.uncompressed_size as usize]
     }
 }
 
@@ -221,6 +234,13 @@ fn flip(n: usize, piece: Result<Bytes, BackendError>) -> Result<Bytes, BackendEr
     Ok(bytes.into())
 }
 
+/// Waits, unless it is less than timers are coarse: what is left adds up in [`SlowBackend::free_at`].
+async fn wait_until(at: Instant) {
+    if at > Instant::now() + Duration::from_millis(2) {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
 /// A backend behind a link with a round trip time and a bandwidth that all requests share.
 #[derive(Debug)]
 pub struct SlowBackend {
@@ -259,10 +279,7 @@ impl Backend for SlowBackend {
             let stream = self.inner.clone().read(blob, range, priority).await?;
             let delayed = stream.then(move |piece| {
                 let passed = self.passed(piece.as_ref().map_or(0, Bytes::len));
-                async move {
-                    tokio::time::sleep_until(passed).await;
-                    piece
-                }
+                wait_until(passed).map(|()| piece)
             });
             Ok(delayed.boxed())
         }

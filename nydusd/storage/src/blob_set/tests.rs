@@ -1,5 +1,3 @@
-use std::sync::atomic::AtomicUsize;
-
 use futures_util::future::join_all;
 
 use super::*;
@@ -183,7 +181,7 @@ async fn a_closed_cache_is_there_for_the_next_process() {
     drop(set);
     let again = CacheDir::open(setup.dir.path()).unwrap();
     let nothing = MemBackend::new(&[]);
-    let set = BlobSet::from_blobs(&[setup.blob.blob.clone()], &again, nothing, quick()).unwrap();
+    let set = BlobSet::from_blobs(std::slice::from_ref(&setup.blob.blob), &again, nothing, quick()).unwrap();
     let mut buf = vec![0; setup.blob.image.len()];
     assert!(set.try_read(BLOB, 0, &mut buf).unwrap());
     assert_eq!(buf, setup.blob.image);
@@ -195,7 +193,8 @@ async fn a_second_daemon_on_the_same_directory_has_a_cache_of_its_own() {
     let first = setup.open(setup.memory.clone(), quick());
     let other = CacheDir::open(setup.dir.path()).unwrap();
     let second =
-        BlobSet::from_blobs(&[setup.blob.blob.clone()], &other, setup.memory.clone(), quick()).unwrap();
+        BlobSet::from_blobs(std::slice::from_ref(&setup.blob.blob), &other, setup.memory.clone(), quick())
+            .unwrap();
     setup.assert_reads(&first, 0, setup.blob.image.len()).await;
     setup.assert_reads(&second, 0, setup.blob.image.len()).await;
     assert_eq!(setup.memory.requests().len(), 2);
@@ -315,23 +314,20 @@ async fn a_chunk_that_the_disk_loses_is_fetched_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_get_right_bytes_or_an_error_whatever_the_backend_does() {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     let faults = [Fault::Refuse { retryable: true }, Fault::Break, Fault::Short, Fault::Corrupt];
     let setup = Arc::new(setup(&[20_000; 50]));
     let set = setup.faulty(&(0..400).map(|n| (n * 2, faults[n % 4])).collect::<Vec<_>>());
-    let read = |_| {
-        let (setup, set) = (setup.clone(), set.clone());
-        tokio::spawn(async move {
-            for _ in 0..50 {
-                let n = NEXT.fetch_add(7919, Ordering::SeqCst);
-                let (offset, len) = (n % 900_000, n % 60_000 + 1);
-                if let Ok(bytes) = set.clone().read(BLOB, offset as u64, u32::try_from(len).unwrap()).await {
-                    assert!(bytes == setup.blob.image[offset..offset + len]);
-                }
-            }
-        })
-    };
-    for reader in join_all((0..20).map(read)).await {
+    let readers = (0..20).map(|n| tokio::spawn(read_about(setup.clone(), set.clone(), n)));
+    for reader in join_all(readers).await {
         reader.unwrap();
+    }
+}
+
+async fn read_about(setup: Arc<Setup>, set: Arc<BlobSet>, seed: usize) {
+    for n in (0..50).map(|n| (seed * 50 + n) * 7919) {
+        let (offset, len) = (n % 900_000, n % 60_000 + 1);
+        if let Ok(bytes) = set.clone().read(BLOB, offset as u64, u32::try_from(len).unwrap()).await {
+            assert!(bytes == setup.blob.image[offset..offset + len]);
+        }
     }
 }

@@ -33,9 +33,7 @@ impl Sample {
     }
 
     fn store(&self, cache: &Arc<BlobCache>, place: usize) {
-        let entry = &self.table.entries[place];
-        let (from, to) = (entry.offset() as usize, entry.end() as usize);
-        cache.store(entry, &self.blob.image[from..to]);
+        cache.store(&self.table.entries[place], self.blob.plain(place));
     }
 
     /// Every chunk that the cache trusts has the right bytes; gives their number.
