@@ -392,6 +392,8 @@ fn remote_layer_is_answered_with_already_exists_and_found_by_containerds_questio
         };
         let lower = suite.prepare_labelled("ns/1/extract-1 sha256:1", "", &blob("sha256:1")).await;
         assert_eq!(code(lower), Code::AlreadyExists);
+        let lowest = format!("labels.\"{REF}\"==sha256:1,parent==\"\"");
+        assert_eq!(suite.list(&[&lowest]).await.unwrap().len(), 1);
         let nameless =
             suite.prepare_labelled("ns/2/extract-2 sha256:2", "sha256:1", &blob("sha256:2")[..2]).await;
         assert!(nameless.unwrap_err().message().contains("shoal pull"));

@@ -65,22 +65,21 @@ impl Selector {
         match &self.test {
             Test::Present => value.is_some(),
             Test::Equal(wanted) => value == Some(wanted),
-            Test::NotEqual(unwanted) => value != Some(unwanted),
-            Test::Matches(regex) => value.is_some_and(|value| regex.is_match(value)),
+            Test::NotEqual(unwanted) => value.unwrap_or_default() != unwanted,
+            Test::Matches(regex) => regex.is_match(value.unwrap_or_default()),
         }
     }
 
-    /// An empty value counts as missing, as containerd has it; labels may be empty.
+    /// A parent is always there, if empty: containerd asks for the lowest layers with `parent==""`.
     fn value<'a>(&self, record: &'a Record) -> Option<&'a str> {
-        let value = match self.field.first()?.as_str() {
-            "name" => record.name.as_str(),
-            "parent" => record.parent.as_deref().unwrap_or_default(),
-            "kind" => record.kind.name(),
+        match self.field.first()?.as_str() {
+            "name" => Some(&record.name),
+            "parent" => Some(record.parent.as_deref().unwrap_or_default()),
+            "kind" => Some(record.kind.name()),
             // Dots may be part of a key that was not quoted.
-            "labels" => return record.labels.get(&self.field.get(1..)?.join(".")),
-            _ => return None,
-        };
-        Some(value).filter(|value| !value.is_empty())
+            "labels" => record.labels.get(&self.field.get(1..)?.join(".")),
+            _ => None,
+        }
     }
 }
 
@@ -215,13 +214,18 @@ mod tests {
         assert!(passes(r#"labels."containerd.io/snapshot.ref"==sha256:abc,parent=="below""#));
         assert!(!passes(r#"labels."containerd.io/snapshot.ref"==sha256:abc,parent=="other""#));
         assert!(!passes(r#"labels."containerd.io/snapshot.ref"==sha256:abd"#));
+        let lowest = Filters::parse(&[r#"parent=="""#.to_owned()]).unwrap();
+        assert!(lowest.pass(&record(1, "lowest")));
+        assert!(!passes(r#"parent=="""#));
     }
 
     #[test]
     fn operators_compare_as_containerd_does() {
         assert!(passes("name==ns/1/layer"));
         assert!(passes("kind==committed,kind!=view"));
-        assert!(passes("labels.missing!=x"), "a missing field differs from every value");
+        assert!(passes("labels.missing!=x"));
+        assert!(!passes("labels.missing!=\"\""), "what is missing is compared as if it were empty");
+        assert!(!passes("labels.missing==\"\""), "but it equals nothing");
         assert!(passes("name~=^ns/[0-9]+/"));
         assert!(passes(r"name~=/ns\/\d\/layer/"));
         assert!(passes(r"name~=|^ns/\d|"));

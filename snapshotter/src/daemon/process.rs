@@ -1,9 +1,12 @@
 //! A nydusd process: a child of ours, or one that an earlier snapshotter left.
 
-use std::{collections::HashSet, fs, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet, fs, os::fd::AsRawFd, path::PathBuf, process::Stdio, sync::Arc, time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -72,16 +75,23 @@ impl Launch {
         let device = nydusd_api::mount_fuse(&self.mountpoint, "nydusd")
             .with_context(|| format!("mount FUSE on {}", self.mountpoint.display()))?;
         let mut command = Command::new(&self.options.binary);
-        command.arg("fuse").arg("--fuse-fd").arg("0").arg("--mountpoint").arg(&self.mountpoint);
+        command
+            .arg("fuse")
+            .arg("--fuse-fd")
+            .arg(device.as_raw_fd().to_string())
+            .arg("--mountpoint")
+            .arg(&self.mountpoint);
         command.arg("--apisock").arg(&self.socket).arg("--log-level").arg(&self.options.log_level);
         if let Some(threads) = self.options.threads {
             command.arg("--thread-num").arg(threads.to_string());
         }
-        // As its standard input the daemon inherits the descriptor, and nobody else does: when the daemon dies the
-        // mount must fail at once, not wait for another holder. Its own group: Ctrl-C is for us to handle.
-        command.stdin(Stdio::from(device)).stdout(Stdio::null()).process_group(0);
+        // Its own group: Ctrl-C is for us to handle.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        fcntl(&device, FcntlArg::F_SETFD(FdFlag::empty()))
+            .context("let nydusd inherit the FUSE descriptor")?;
         let child = command.spawn().with_context(|| format!("run {}", self.options.binary.display()))?;
-        drop(command);
+        // Only the daemon holds it from here: when the daemon dies the mount must fail at once, not wait for us.
+        drop(device);
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).context("nydusd ended at once")?;
         let mut process = Process {
             pid: Pid::from_raw(pid),
