@@ -100,13 +100,7 @@ async fn a_call_that_cannot_be_done_says_why_and_changes_nothing() {
     let nydusd = Nydusd::start().await;
     let (dir, bootstrap) = one_file("/a", b"x");
     nydusd.mount("/a", &bootstrap, dir.path()).await;
-    let config = daemon::localfs(dir.path(), dir.path());
-    let request = |source: &str| MountRequest {
-        fs_type: nydusd_api::FsType::Rafs,
-        source: source.into(),
-        config: config.clone(),
-        prefetch_files: None,
-    };
+    let request = |source: &str| nydusd.request(Path::new(source), dir.path());
     let refused = async |at: &str, request: &MountRequest| match nydusd.client.mount(at, request).await {
         Err(ClientError::Refused { status, message, .. }) => (status, message),
         other => panic!("{other:?}"),
@@ -246,6 +240,47 @@ async fn a_trace_names_what_was_read_in_order() {
     let paths: Vec<_> = trace.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(paths, ["/first", "/d/second"]);
     assert!(trace[1].ranges[0].0 == 0 && trace[1].ranges[0].1 >= 5000);
+}
+
+#[tokio::test]
+async fn a_remounted_image_shows_the_new_tree_at_once() {
+    let ((a_dir, a), (b_dir, b)) = (one_file("/a", b"one"), one_file("/b", b"two"));
+    for at in ["/", "/image"] {
+        let nydusd = Nydusd::start().await;
+        nydusd.mount(at, &a, a_dir.path()).await;
+        let root = nydusd.mountpoint.join(at.trim_start_matches('/'));
+        assert_eq!(fs::read(root.join("a")).unwrap(), b"one");
+        assert!(!root.join("b").exists());
+        nydusd.client.remount(at, &nydusd.request(&b, b_dir.path())).await.unwrap();
+        assert!(!root.join("a").exists(), "{at}");
+        assert_eq!(fs::read(root.join("b")).unwrap(), b"two");
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_prefetched_comes_without_being_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut image = Image::new();
+    image.dir("/d");
+    image.file("/d/listed by its directory", 0o644, &[1; 5000]);
+    image.file("/asked for", 0o644, &[2; 10]);
+    image.tree.prefetch = vec![image.tree.find(b"/d").unwrap()];
+    let (bootstrap, _) = image.write(dir.path());
+    let nydusd = Nydusd::start().await;
+    let mut request = nydusd.request(&bootstrap, dir.path());
+    request.prefetch_files = Some(vec!["/asked for".into(), "/not there".into()]);
+    nydusd.client.mount("/i", &request).await.unwrap();
+    let start = std::time::Instant::now();
+    loop {
+        let cache = nydusd.client.get("/api/v1/metrics/blobcache?id=/i").await.unwrap();
+        if cache["data_all_ready"] == true {
+            assert_eq!(cache["total"], 0);
+            return;
+        }
+        assert!(start.elapsed().as_secs() < 10, "{cache}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -228,12 +228,15 @@ impl Daemon {
 
     /// Ends all images: reads under way have a few seconds, all images at once.
     pub async fn close_all(self: &Arc<Self>) {
-        let _turn = self.changes.lock().await;
-        for image in self.mounts.all() {
-            self.tasks.spawn(async move { image.close(DRAIN_PATIENCE).await });
-        }
-        self.tasks.close();
-        if tokio::time::timeout(2 * DRAIN_PATIENCE, self.tasks.wait()).await.is_err() {
+        let closed = async {
+            let _turn = self.changes.lock().await;
+            for image in self.mounts.all() {
+                self.tasks.spawn(async move { image.close(DRAIN_PATIENCE).await });
+            }
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(2 * DRAIN_PATIENCE, closed).await.is_err() {
             tracing::warn!("some images did not end in time");
         }
     }
@@ -285,7 +288,8 @@ impl Daemon {
         let Some(session) = self.session.get() else { return };
         let names = match (image.mountpoint().is_root(), gone) {
             (false, _) => vec![image.mountpoint().name().into()],
-            (true, Some(gone)) => names_in_root(gone.rafs()),
+            // Also names that were not there before: the kernel remembers that, too.
+            (true, Some(gone)) => [names_in_root(gone.rafs()), names_in_root(image.rafs())].concat(),
             (true, None) => Vec::new(),
         };
         session.forget_names(names).await;

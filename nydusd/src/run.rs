@@ -175,7 +175,7 @@ fn resolve_parent(mountpoint: &Path) -> anyhow::Result<PathBuf> {
     let wrong = || UsageError(format!("{} is no directory to mount at", mountpoint.display()));
     let name = mountpoint.file_name().ok_or_else(wrong)?;
     let parent = mountpoint.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new(".")).canonicalize().map_err(|_| wrong())?;
+    let parent = parent.unwrap_or_else(|| Path::new(".")).canonicalize().map_err(|_| wrong())?;
     Ok(parent.join(name))
 }
 

@@ -13,21 +13,21 @@ use nydusd_api::{Client, DaemonState, FsType, MountRequest};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Ends the daemon and unmounts when dropped.
-pub struct Nydusd {
-    pub dir: tempfile::TempDir,
-    pub mountpoint: PathBuf,
-    pub client: Client,
+pub(crate) struct Nydusd {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) client: Client,
     child: Child,
 }
 
 impl Nydusd {
     /// A daemon without images.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[], None).await
     }
 
     /// A daemon of one image at its root, blobs in `blobs`.
-    pub async fn serving(bootstrap: &Path, blobs: &Path) -> Self {
+    pub(crate) async fn serving(bootstrap: &Path, blobs: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("config.json");
         fs::write(&config, localfs(blobs, &dir.path().join("cache"))).unwrap();
@@ -36,7 +36,7 @@ impl Nydusd {
     }
 
     /// A daemon with more flags, over a descriptor that is mounted already where there is one.
-    pub async fn start_with(flags: &[&str], fuse: Option<&dyn Fn(&Path) -> OwnedFd>) -> Self {
+    pub(crate) async fn start_with(flags: &[&str], fuse: Option<&dyn Fn(&Path) -> OwnedFd>) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), flags, fuse).await
     }
 
@@ -74,31 +74,34 @@ impl Nydusd {
         }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    pub async fn mount(&self, at: &str, bootstrap: &Path, blobs: &Path) {
+    pub(crate) async fn mount(&self, at: &str, bootstrap: &Path, blobs: &Path) {
+        self.client.mount(at, &self.request(bootstrap, blobs)).await.unwrap();
+    }
+
+    pub(crate) fn request(&self, bootstrap: &Path, blobs: &Path) -> MountRequest {
         let config = localfs(blobs, &self.dir.path().join("cache"));
         let source = bootstrap.to_str().unwrap().to_owned();
-        let request = MountRequest { fs_type: FsType::Rafs, source, config, prefetch_files: None };
-        self.client.mount(at, &request).await.unwrap();
+        MountRequest { fs_type: FsType::Rafs, source, config, prefetch_files: None }
     }
 
     /// Memory of its own, in bytes.
-    pub fn anonymous_memory(&self) -> u64 {
+    pub(crate) fn anonymous_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
     /// Waits for its end and returns whether it was a good one.
-    pub async fn ended_well(&mut self) -> bool {
+    pub(crate) async fn ended_well(&mut self) -> bool {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -119,7 +122,7 @@ impl Drop for Nydusd {
 }
 
 /// A configuration with blobs in a directory.
-pub fn localfs(blobs: &Path, cache: &Path) -> String {
+pub(crate) fn localfs(blobs: &Path, cache: &Path) -> String {
     serde_json::json!({ "device": {
         "backend": { "type": "localfs", "config": { "dir": blobs } },
         "cache": { "type": "blobcache", "config": { "work_dir": cache } },

@@ -7,27 +7,27 @@ use std::{
 };
 
 use rafs::{
-    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, Compressor, Digest,
-    DigestAlgorithm, Inode, InodeId, Kind, Meta, Tree,
+    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, Compressor, DigestAlgorithm,
+    Inode, InodeId, Kind, Meta, Tree,
     blob::{CiLocation, feature},
 };
 
 const CHUNK: u32 = 64 << 10;
 
 /// A tree and the one blob its files stand in.
-pub struct Image {
-    pub tree: Tree,
+pub(crate) struct Image {
+    pub(crate) tree: Tree,
     blob: Vec<u8>,
     chunks: Vec<Option<Chunk>>,
 }
 
 impl Image {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { tree: Tree::new(CHUNK), blob: Vec::new(), chunks: Vec::new() }
     }
 
     /// Names `kind` as `path`, whose directory is there.
-    pub fn add(&mut self, path: &str, meta: Meta, kind: Kind) -> InodeId {
+    pub(crate) fn add(&mut self, path: &str, meta: Meta, kind: Kind) -> InodeId {
         let (parent, name) = path.rsplit_once('/').unwrap();
         let id = self.tree.add(Inode { meta, kind });
         let parent = self.tree.find(parent.as_bytes()).unwrap();
@@ -35,17 +35,17 @@ impl Image {
         id
     }
 
-    pub fn dir(&mut self, path: &str) -> InodeId {
+    pub(crate) fn dir(&mut self, path: &str) -> InodeId {
         self.add(path, meta(0o755), Kind::Directory(BTreeMap::new()))
     }
 
-    pub fn file(&mut self, path: &str, permissions: u16, content: &[u8]) -> InodeId {
+    pub(crate) fn file(&mut self, path: &str, permissions: u16, content: &[u8]) -> InodeId {
         let kind = self.content(content);
         self.add(path, meta(permissions), kind)
     }
 
     /// Content as chunks of the blob.
-    pub fn content(&mut self, content: &[u8]) -> Kind {
+    pub(crate) fn content(&mut self, content: &[u8]) -> Kind {
         let chunks = content.chunks(CHUNK as usize).map(|bytes| self.chunk(bytes)).collect();
         Kind::File { size: content.len() as u64, chunks }
     }
@@ -69,7 +69,7 @@ impl Image {
     }
 
     /// Writes bootstrap and blob into `dir`; returns the bootstrap and the blob.
-    pub fn write(mut self, dir: &Path) -> (PathBuf, PathBuf) {
+    pub(crate) fn write(mut self, dir: &Path) -> (PathBuf, PathBuf) {
         let id = DigestAlgorithm::Sha256.digest(&self.blob);
         let id = BlobId::from_sha256(&id.0);
         // The table of chunks is not read where the bootstrap has one; its place must be there all the same.
@@ -103,6 +103,6 @@ impl Image {
     }
 }
 
-pub fn meta(permissions: u16) -> Meta {
+pub(crate) fn meta(permissions: u16) -> Meta {
     Meta { permissions, ..Meta::default() }
 }

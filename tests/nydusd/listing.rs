@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::xattr;
 
 /// One object for each path, sorted as a walk by names.
-pub fn list(root: &Path, with_times: bool) -> Vec<Value> {
+pub(crate) fn list(root: &Path, with_times: bool) -> Vec<Value> {
     let mut listing = Listing { entries: Vec::new(), links: HashMap::new(), with_times };
     listing.add(root, b"/");
     listing.walk(root, b"");
@@ -107,7 +107,7 @@ fn python_text(bytes: &[u8]) -> String {
 }
 
 /// An expected listing, with the same escapes.
-pub fn expected(gzipped: &Path) -> Vec<Value> {
+pub(crate) fn expected(gzipped: &Path) -> Vec<Value> {
     use std::io::Read;
     let mut text = String::new();
     flate2::read::GzDecoder::new(fs::File::open(gzipped).unwrap()).read_to_string(&mut text).unwrap();

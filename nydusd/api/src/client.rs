@@ -91,6 +91,14 @@ impl Client {
         self.call(Method::POST, &mount_path(mountpoint), to_json(request)).await.map(drop)
     }
 
+    /// `PUT /api/v1/mount?mountpoint=M`: puts another bootstrap in the place of a mounted image.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remount(&self, mountpoint: &str, request: &MountRequest) -> Result<(), ClientError> {
+        self.call(Method::PUT, &mount_path(mountpoint), to_json(request)).await.map(drop)
+    }
+
     /// `DELETE /api/v1/mount?mountpoint=M`.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ pub(crate) fn take(number: RawFd) -> io::Result<OwnedFd> {
     // open until the process ends: it is the caller's, who decides how long the mount lives.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(borrowed, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    Ok(borrowed.try_clone_to_owned()?)
+    borrowed.try_clone_to_owned()
 }
 
 #[cfg(test)]

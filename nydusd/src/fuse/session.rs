@@ -150,7 +150,8 @@ pub fn set_read_ahead(mountpoint: &Path, kib: u32) -> io::Result<()> {
 fn device_of(table: &[u8], mountpoint: &[u8]) -> Option<String> {
     let lines = table.split(|byte| *byte == b'\n');
     let fields = lines.map(|line| line.split(|byte| *byte == b' ').collect::<Vec<_>>());
-    let found = fields.filter(|fields| fields.len() > 4 && unescape(fields[4]) == mountpoint).last()?;
+    let mut found = fields.filter(|fields| fields.len() > 4 && unescape(fields[4]) == mountpoint);
+    let found = found.next_back()?;
     String::from_utf8(found[2].to_vec()).ok()
 }
 
