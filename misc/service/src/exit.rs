@@ -28,3 +28,28 @@ pub fn report(program: &str, result: anyhow::Result<()>) -> ExitCode {
         false => ExitCode::FAILURE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    fn code(result: anyhow::Result<()>) -> String {
+        format!("{:?}", report("test", result))
+    }
+
+    #[test]
+    fn a_usage_error_is_found_under_its_context() {
+        let usage = Err(UsageError("no such flag".into())).context("reading flags");
+        assert_eq!(code(usage), format!("{:?}", ExitCode::from(USAGE)));
+        assert_eq!(code(Err(anyhow::anyhow!("other"))), format!("{:?}", ExitCode::FAILURE));
+        assert_eq!(code(Ok(())), format!("{:?}", ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn a_reader_that_has_enough_is_no_failure() {
+        let pipe = Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe)).context("printing");
+        assert_eq!(code(pipe), format!("{:?}", ExitCode::SUCCESS));
+    }
+}

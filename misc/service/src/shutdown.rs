@@ -23,3 +23,20 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nix::sys::signal::{Signal, raise};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_signal_cancels_the_token() {
+        let token = on_signal().unwrap();
+        assert!(!token.is_cancelled());
+        raise(Signal::SIGTERM).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), token.cancelled()).await.unwrap();
+    }
+}
