@@ -26,6 +26,8 @@ const AUFS: &[u8] = b".wh..wh.";
 const MAX_LINKS: u32 = 255;
 const MAX_NAME: usize = 255;
 const MAX_PATH: usize = 4095;
+/// Holes of a sparse file cost no input, so the input's length does not bound the work that it makes.
+const MAX_FILE: u64 = 1 << 40;
 
 /// Attributes of implied directories; the odd nanosecond tells them from real ones, which come from second-grained or
 /// PAX times.
@@ -92,33 +94,24 @@ impl LayerTree {
         }
         check_whiteout(name).map_err(bad)?;
         let parent = self.directory(parents).map_err(bad)?;
-        let Entry { path: full, mut meta, kind } = entry.clone();
-        let is_whiteout = name.starts_with(WHITEOUT);
         if name.len() > MAX_NAME {
-            return Err(BuildError::entry(&full, "has a name of more than 255 bytes"));
+            return Err(bad("has a name of more than 255 bytes"));
         }
-        let kind = match kind {
-            EntryKind::HardLink(target) if !is_whiteout => {
-                return self.add_link(&full, parent, name, &target, meta);
-            }
-            _ if is_whiteout => Kind::File { size: 0, chunks: Vec::new() },
-            EntryKind::HardLink(_) => Kind::File { size: 0, chunks: Vec::new() },
-            EntryKind::Directory => Kind::Directory(std::collections::BTreeMap::new()),
-            EntryKind::File(size) => Kind::File { size, chunks: Vec::new() },
-            EntryKind::Symlink(target) if target.is_empty() || target.len() > MAX_PATH => {
-                return Err(BuildError::entry(&full, "has a target that is empty or longer than 4095 bytes"));
-            }
-            EntryKind::Symlink(target) => {
-                // Linux knows no permissions of symbolic links.
-                meta.permissions = 0o777;
-                Kind::Symlink(target)
-            }
-            EntryKind::CharDevice(rdev) => Kind::CharDevice(rdev),
-            EntryKind::BlockDevice(rdev) => Kind::BlockDevice(rdev),
-            EntryKind::Fifo => Kind::Fifo,
-            EntryKind::Socket => Kind::Socket,
-        };
-        let is_file = matches!(kind, Kind::File { .. }) && !is_whiteout;
+        if name.starts_with(WHITEOUT) {
+            let kind = Kind::File { size: 0, chunks: Vec::new() };
+            self.put(parent, name, Inode { meta: entry.meta.clone(), kind });
+            return Ok(Added::Other);
+        }
+        if let EntryKind::HardLink(target) = &entry.kind {
+            return self.add_link(&entry.path, parent, name, target, entry.meta.clone());
+        }
+        let mut meta = entry.meta.clone();
+        if let EntryKind::Symlink(_) = entry.kind {
+            // Linux knows no permissions of symbolic links.
+            meta.permissions = 0o777;
+        }
+        let kind = inode_kind(&entry.kind).map_err(bad)?;
+        let is_file = matches!(kind, Kind::File { .. });
         let id = self.put(parent, name, Inode { meta, kind });
         Ok(if is_file { Added::File(id) } else { Added::Other })
     }
@@ -263,6 +256,24 @@ impl Steps {
         }
         Ok(())
     }
+}
+
+/// What an entry becomes, hard links apart.
+fn inode_kind(kind: &EntryKind) -> Result<Kind, &'static str> {
+    Ok(match kind {
+        EntryKind::Directory => Kind::Directory(std::collections::BTreeMap::new()),
+        EntryKind::File(size) if *size > MAX_FILE => return Err("is a file of more than a TiB"),
+        EntryKind::File(size) => Kind::File { size: *size, chunks: Vec::new() },
+        EntryKind::Symlink(target) if target.is_empty() || target.len() > MAX_PATH => {
+            return Err("has a target that is empty or longer than 4095 bytes");
+        }
+        EntryKind::Symlink(target) => Kind::Symlink(target.clone()),
+        EntryKind::CharDevice(rdev) => Kind::CharDevice(*rdev),
+        EntryKind::BlockDevice(rdev) => Kind::BlockDevice(*rdev),
+        EntryKind::Fifo => Kind::Fifo,
+        EntryKind::Socket => Kind::Socket,
+        EntryKind::HardLink(_) => return Err("is a hard link where none can be"),
+    })
 }
 
 /// Attributes that a hard link's own header gives to the inode it names.

@@ -16,6 +16,10 @@ pub(super) fn select(
             return Err(ConvertError::image(what, "it has no image to convert"));
         }
         Platforms::All => return Ok(images.into_iter().cloned().collect()),
+        // Nothing to choose from, and nothing said against it.
+        Platforms::Host if images.len() == 1 && images[0].platform().is_none() => {
+            return Ok(vec![images[0].clone()]);
+        }
         Platforms::Host => vec![host()],
         Platforms::Listed(list) => list.clone(),
     };

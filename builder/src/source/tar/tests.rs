@@ -209,3 +209,33 @@ fn announced_sizes_alone_take_no_memory() {
     assert!(read(&header("x", b'x', 1 << 32)).is_err());
     assert!(read(&header("L", b'L', (1 << 33) - 1)).is_err());
 }
+
+#[test]
+fn garbled_tars_give_entries_or_errors_but_never_panic() {
+    let sparse = pax(&[("GNU.sparse.size", b"5000"), ("GNU.sparse.map", b"512,512,4096,3")]);
+    let whole = [file("a/b", b"hello"), sparse, file("f", &[1; 515]), header("l", b'1', 0).to_vec()].concat();
+    let mut seed = 7_u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed % (1 << 31)).unwrap()
+    };
+    for _ in 0..3000 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + random() % 6 {
+            let at = random() % bytes.len();
+            bytes[at] = u8::try_from(random() % 256).unwrap();
+            // A right checksum lets the damage through to the other fields.
+            let record = at / RECORD * RECORD;
+            let sealed = seal(bytes[record..record + RECORD].try_into().unwrap());
+            bytes[record..record + RECORD].copy_from_slice(&sealed);
+        }
+        let mut source = TarSource::new(&bytes[..]);
+        while let Ok(Some(entry)) = source.next_entry() {
+            if matches!(entry.kind, EntryKind::File(_)) && source.read_content(&mut [0; 700]).is_err() {
+                break;
+            }
+        }
+    }
+}
