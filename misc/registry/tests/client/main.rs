@@ -41,10 +41,10 @@ impl Setup {
         ClientOptions {
             hosts_dirs: vec![self.path().join("certs.d")],
             docker_config: Some(self.path().join("docker")),
-            connect_timeout: Duration::from_secs(2),
-            read_timeout: Duration::from_millis(500),
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(2),
             attempts: 3,
-            mirror_rest: Duration::from_millis(300),
+            mirror_rest: Duration::from_secs(1),
             ..ClientOptions::default()
         }
     }

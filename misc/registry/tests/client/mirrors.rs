@@ -73,7 +73,7 @@ async fn a_mirror_that_fails_is_put_aside_and_tried_again_later() {
     assert_eq!(m.counts(), (1, 1), "fails over at once");
     read(&client, &m.repository, &digest, 0..9).await.unwrap();
     assert_eq!(m.counts(), (0, 1), "rests");
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     read(&client, &m.repository, &digest, 0..9).await.unwrap();
     assert_eq!(m.counts(), (1, 0), "is back");
 }
@@ -87,7 +87,7 @@ async fn one_request_tries_a_mirror_after_its_rest_and_the_others_go_round_it() 
     m.mirror.fail(Fault::Status(502, None), 1);
     read(&client, &m.repository, &digest, 0..9).await.unwrap();
     m.counts();
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     m.mirror.fail(Fault::Delay(Duration::from_millis(200)), 1);
     let all = join_all((0..8).map(|_| read(&client, &m.repository, &digest, 0..9))).await;
     assert!(all.iter().all(Result::is_ok));

@@ -33,6 +33,11 @@ impl RealRegistry {
             eprintln!("skipped: docker-registry is not installed");
             return None;
         }
+        // Another process may take the port between its choice and its use.
+        Some((0..5).find_map(|_| Self::try_start(more, auth)).expect("docker-registry starts"))
+    }
+
+    fn try_start(more: &str, auth: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
@@ -45,20 +50,15 @@ impl RealRegistry {
         );
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut started = Self { process: command.spawn().unwrap(), host, _dir: dir };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(&host).is_err() {
-            assert!(Instant::now() < deadline, "docker-registry does not listen on {host}");
+        while std::net::TcpStream::connect(&started.host).is_err() {
+            assert!(Instant::now() < deadline, "docker-registry does not listen on {}", started.host);
             std::thread::yield_now();
         }
-        Some(Self { process, host, _dir: dir })
+        started.process.try_wait().unwrap().is_none().then_some(started)
     }
 }
 
