@@ -27,8 +27,8 @@ use crate::{
     plan,
 };
 
-/// How long a less urgent request stands back for readers before each piece of work.
-const GIVE_WAY: Duration = Duration::from_millis(100);
+/// How long a less urgent request stands back for readers before it is made.
+const GIVE_WAY: Duration = Duration::from_millis(20);
 
 /// Figures that only grow.
 #[derive(Debug, Default)]
@@ -176,9 +176,6 @@ impl Fetcher {
             self.counters.fetched_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
             request.track.reached(pass.push(piece));
             pass.work().await;
-            if request.priority <= Priority::Prefetch && !request.track.is_urgent() {
-                self.lanes.give_way(GIVE_WAY).await;
-            }
         }
         Ok(())
     }

@@ -28,6 +28,9 @@ pub struct ReadPolicy {
     pub read_ahead_requests: usize,
     /// Requests at a time for prefetch lists.
     pub prefetch_requests: usize,
+    /// So many bytes of a prefetch list are sorted by their place in the blob before they are requested: more make
+    /// larger requests, fewer keep the order of the list.
+    pub prefetch_batch: u64,
 }
 
 impl Default for ReadPolicy {
@@ -43,7 +46,8 @@ impl Default for ReadPolicy {
             patience: 1 << 20,
             demand_requests: 16,
             read_ahead_requests: 4,
-            prefetch_requests: 2,
+            prefetch_requests: 8,
+            prefetch_batch: 2 << 20,
         }
     }
 }

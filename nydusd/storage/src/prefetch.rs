@@ -15,7 +15,7 @@ use crate::{
 /// Fetches chunks, given as places in the table of their blob. What is wanted soon is gathered into large requests,
 /// so that a list of small files does not cost a round trip each.
 pub(crate) async fn run(fetcher: Arc<Fetcher>, list: Vec<(Arc<Blob>, Range<usize>)>) {
-    let batch_bytes = fetcher.policy.max_request.saturating_mul(2);
+    let batch_bytes = fetcher.policy.prefetch_batch;
     let mut places =
         list.into_iter().flat_map(|(blob, places)| places.map(move |place| (blob.clone(), place)));
     let mut running = JoinSet::new();
