@@ -73,16 +73,19 @@ pub(super) fn read_dir(dir: &Path, registry: &str) -> Result<Vec<Entry>, Registr
         Ok(text) if !text.is_empty() => text,
         _ => return Ok(vec![certificate_files(dir, registry)?]),
     };
-    let (order, raw) = match parse(&text) {
-        Ok(parsed) => parsed,
-        Err(problem) => {
-            // As containerd does: a broken file does not stop pulls from the registry itself.
-            tracing::error!(path = %path.display(), problem, "hosts.toml is ignored");
-            return Ok(vec![certificate_files(dir, registry)?]);
-        }
-    };
     let reader = Reader { dir, path: &path, registry };
-    reader.entries(order, raw)
+    let read = parse(&text)
+        .map_err(|problem| reader.broken(problem))
+        .and_then(|(order, raw)| reader.entries(order, raw));
+    match read {
+        // As containerd does: a broken file does not stop pulls from the registry itself. A certificate that cannot
+        // be read does.
+        Err(RegistryError::HostsFile { path: broken, problem, .. }) if broken == path => {
+            tracing::error!(path = %path.display(), problem, "hosts.toml is ignored");
+            Ok(vec![certificate_files(dir, registry)?])
+        }
+        read => read,
+    }
 }
 
 /// The file, and its hosts in the order in which they are written.
@@ -120,7 +123,7 @@ impl Reader<'_> {
         let address = server.map(|server| self.address(server, raw.override_path)).transpose()?;
         let capabilities = match raw.capabilities.is_empty() {
             true => ALL.to_vec(),
-            false => raw.capabilities.iter().map(|name| self.capability(name)).collect::<Result<_, _>>()?,
+            false => raw.capabilities.iter().filter_map(|name| self.capability(name)).collect(),
         };
         let mut tls = TlsSettings { skip_verify: raw.skip_verify, ..TlsSettings::default() };
         for ca in raw.ca.map(OneOrMany::into_vec).unwrap_or_default() {
@@ -146,12 +149,16 @@ impl Reader<'_> {
         Ok(url)
     }
 
-    fn capability(&self, name: &str) -> Result<Capability, RegistryError> {
+    fn capability(&self, name: &str) -> Option<Capability> {
         match name.to_ascii_lowercase().as_str() {
-            "pull" => Ok(Capability::Pull),
-            "resolve" => Ok(Capability::Resolve),
-            "push" => Ok(Capability::Push),
-            _ => Err(self.broken(format!("unknown capability {name:?}"))),
+            "pull" => Some(Capability::Pull),
+            "resolve" => Some(Capability::Resolve),
+            "push" => Some(Capability::Push),
+            _ => {
+                // Newer containerds know more of them.
+                tracing::debug!(path = %self.path.display(), name, "capability is not used here");
+                None
+            }
         }
     }
 

@@ -147,6 +147,14 @@ fn a_broken_file_leaves_the_registry_itself_and_a_missing_certificate_is_an_erro
     let dirs = Dirs::new();
     dirs.write("r.io", "hosts.toml", "server = ");
     assert_eq!(dirs.urls("r.io"), ["https://r.io/v2/"]);
+    dirs.write("t.io", "hosts.toml", "[host.\"ftp://t.io\"]");
+    assert_eq!(dirs.urls("t.io"), ["https://t.io/v2/"]);
+    dirs.write("u.io", "hosts.toml", "[host.\"https://u\"]\ncapabilities = [\"pull\", \"referrers\"]");
+    assert_eq!(
+        dirs.load("u.io")[0].capabilities,
+        [Capability::Pull],
+        "what newer containerds know is no error"
+    );
     dirs.write("s.io", "hosts.toml", "ca = \"nowhere.pem\"");
     let error = load(&[dirs.0.path().into()], "s.io").unwrap_err().to_string();
     assert!(error.contains("s.io") && error.contains("nowhere.pem"), "{error}");
