@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod events;
 pub mod fs;
 pub mod fuse;
+mod memory;
 pub mod mounts;
 mod prefetch;
 pub mod run;

@@ -19,6 +19,7 @@ use crate::{
     control::ControlSocket,
     daemon::{Daemon, Identity},
     fuse::{FuseAdapter, Session, inherited, set_read_ahead},
+    memory,
     mounts::Mountpoint,
 };
 
@@ -30,6 +31,7 @@ const END_PATIENCE: Duration = Duration::from_secs(3);
 /// # Errors
 /// Where it cannot start, or cannot end well.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
+    memory::limit_heaps();
     redirect_log(cli.log_file.as_deref())?;
     telemetry::start(&cli.log);
     raise_open_files(cli.rlimit_nofile);
@@ -61,7 +63,10 @@ async fn serve(cli: Cli) -> anyhow::Result<()> {
         tracing::warn!("the kernel keeps its own read-ahead at {}: {error}", mountpoint.display());
     }
     tracing::info!(mountpoint = %mountpoint.display(), "serving");
-    serve_calls(&daemon, socket, &stop).await;
+    tokio::select! {
+        () = serve_calls(&daemon, socket, &stop) => {}
+        () = memory::give_back() => {}
+    }
     end(&cli, &daemon).await
 }
 
