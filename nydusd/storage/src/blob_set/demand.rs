@@ -29,37 +29,68 @@ pub(super) async fn read(
     range: Range<u64>,
 ) -> Result<Bytes, StorageError> {
     let deadline = Instant::now() + fetcher.policy.deadline;
-    let mut first_missing = places.start;
+    let mut waits_for = places.start;
     let attempts = async {
+        let mut failed = (places.start, Failure::Lost);
         for _ in 0..ATTEMPTS {
-            let waiters = join(fetcher, blob, places.clone());
-            let mut parts = Vec::with_capacity(waiters.len());
-            for (place, waiter) in places.clone().zip(waiters) {
-                first_missing = place;
-                parts.push(match waiter {
-                    Some(waiter) => Some(waiter.outcome().await.map_err(|failure| (place, failure))),
-                    None => None,
-                });
-            }
-            let lost = |part: &Option<Result<Bytes, _>>| matches!(part, Some(Err((_, Failure::Lost))));
-            if parts.iter().any(lost) {
-                continue;
-            }
-            let parts = parts.into_iter().map(Option::transpose).collect::<Result<Vec<_>, _>>()?;
-            if let Some(bytes) = assemble(blob, places.clone(), range.clone(), parts).await {
-                return Ok(bytes);
+            let parts = join(fetcher, blob, places.clone());
+            match gather(places.clone().zip(parts), &mut waits_for).await {
+                Ok(parts) => {
+                    if let Some(bytes) = assemble(blob, places.clone(), range.clone(), parts).await {
+                        return Ok(bytes);
+                    }
+                }
+                Err(Failed::Own(place, failure)) => return Err((place, failure)),
+                Err(Failed::Others(place, failure)) => failed = (place, failure),
             }
         }
-        Err((places.start, Failure::Lost))
+        Err(failed)
     };
     let timed = tokio::time::timeout_at(deadline, attempts);
     let failed = match fetcher.closing.run_until_cancelled(timed).await {
         None => return Err(StorageError::Closed { blob: blob.id.clone() }),
         Some(Ok(Ok(bytes))) => return Ok(bytes),
         Some(Ok(Err(failed))) => failed,
-        Some(Err(_)) => (first_missing, Failure::Lost),
+        Some(Err(_)) => (waits_for, Failure::Lost),
     };
     Err(error(fetcher, blob, failed))
+}
+
+/// Where a chunk of a read comes from.
+enum Part {
+    Cached,
+    /// A fetch that this read began.
+    Own(Waiter),
+    /// A fetch that began before, and may fail for what has passed since.
+    Others(Waiter),
+}
+
+/// The chunk that did not come, by whose fetch.
+enum Failed {
+    Own(usize, Failure),
+    Others(usize, Failure),
+}
+
+/// Waits for all parts; those that are in the cache are `None`.
+async fn gather(
+    parts: impl Iterator<Item = (usize, Part)>,
+    waits_for: &mut usize,
+) -> Result<Vec<Option<Bytes>>, Failed> {
+    let mut gathered = Vec::new();
+    for (place, part) in parts {
+        *waits_for = place;
+        gathered.push(match part {
+            Part::Cached => None,
+            Part::Own(waiter) => Some(waiter.outcome().await.map_err(|failure| match failure {
+                Failure::Lost => Failed::Others(place, failure),
+                _ => Failed::Own(place, failure),
+            })?),
+            Part::Others(waiter) => {
+                Some(waiter.outcome().await.map_err(|failure| Failed::Others(place, failure))?)
+            }
+        });
+    }
+    Ok(gathered)
 }
 
 fn error(fetcher: &Fetcher, blob: &Blob, (place, failure): (usize, Failure)) -> StorageError {
@@ -75,25 +106,24 @@ fn error(fetcher: &Fetcher, blob: &Blob, (place, failure): (usize, Failure)) -> 
     }
 }
 
-/// Joins the readers of the chunks at `places` and launches what nobody fetches yet: for each chunk what to wait for,
-/// or `None` where it is in the cache.
-fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>) -> Vec<Option<Waiter>> {
+/// Joins the readers of the chunks at `places` and launches what nobody fetches yet.
+fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>) -> Vec<Part> {
     let mut wanted = Vec::new();
     let mut missed: Option<Range<usize>> = None;
     let mut waited = None;
-    let mut waiters = Vec::with_capacity(places.len());
+    let mut parts = Vec::with_capacity(places.len());
     for place in places {
-        waiters.push(match lead(fetcher, blob, place, Priority::Demand) {
-            Joined::Ready => None,
+        parts.push(match lead(fetcher, blob, place, Priority::Demand) {
+            Joined::Ready => Part::Cached,
             Joined::Wait(waiter) => {
                 waited = Some(place);
-                Some(waiter)
+                Part::Others(waiter)
             }
             Joined::Lead(lead) => {
                 let waiter = lead.waiter();
                 wanted.push(Wanted { entry: blob.table.entries[place], lead, suspect: false });
                 missed = Some(missed.map_or(place..place + 1, |m| m.start..place + 1));
-                Some(waiter)
+                Part::Own(waiter)
             }
         });
     }
@@ -102,7 +132,7 @@ fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>) -> Vec<O
         (None, Some(waited)) => read_ahead(fetcher, blob, waited),
         (None, None) => {}
     }
-    waiters
+    parts
 }
 
 fn lead(fetcher: &Fetcher, blob: &Blob, place: usize, priority: Priority) -> Joined {
