@@ -220,4 +220,6 @@ fn is_kept(name: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;

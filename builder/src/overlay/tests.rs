@@ -4,14 +4,14 @@ use crate::{
     source::{Entry, EntryKind},
 };
 
-const DIRECTORY: EntryKind = EntryKind::Directory;
+pub(super) const DIRECTORY: EntryKind = EntryKind::Directory;
 
 fn file() -> EntryKind {
     EntryKind::File(0)
 }
 
 /// One layer; the owner of every entry is the layer's number.
-fn layer(number: u32, entries: &[(&str, EntryKind)]) -> Tree {
+pub(super) fn layer(number: u32, entries: &[(&str, EntryKind)]) -> Tree {
     let mut layer = LayerTree::new(4096);
     for (path, kind) in entries {
         let meta = Meta { permissions: 0o755, uid: number, mtime: i64::from(number), ..Meta::default() };
@@ -20,7 +20,7 @@ fn layer(number: u32, entries: &[(&str, EntryKind)]) -> Tree {
     layer.into_tree()
 }
 
-fn merge(rules: Rules, layers: Vec<Tree>) -> Tree {
+pub(super) fn merge(rules: Rules, layers: Vec<Tree>) -> Tree {
     let mut overlay = Overlay::new(4096, rules);
     for layer in layers {
         overlay.push(&layer, "layer").unwrap();
@@ -29,7 +29,7 @@ fn merge(rules: Rules, layers: Vec<Tree>) -> Tree {
 }
 
 /// Paths with their owners.
-fn list(tree: &Tree) -> Vec<String> {
+pub(super) fn list(tree: &Tree) -> Vec<String> {
     let mut all = Vec::new();
     let mut todo = vec![(String::new(), Tree::ROOT)];
     while let Some((path, id)) = todo.pop() {
