@@ -145,7 +145,7 @@ impl Images {
         }
     }
 
-    /// Whether some image is in use or was before: is a daemon needed from the start?
+    /// Has the daemon started where containers stand on lazy images.
     ///
     /// # Errors
     /// Where the database fails.

@@ -253,7 +253,7 @@ impl Database {
         Ok(record)
     }
 
-    /// Calls `visit` with the numbers of all snapshots while none can be made or removed.
+    /// Calls `visit` with all snapshots while none can be made or removed.
     ///
     /// # Errors
     /// [`MetaError::Query`].
