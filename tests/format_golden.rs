@@ -13,8 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use listing::{Listing, assert_same, expected};
-use rafs::blob::{TocEntry, read_toc};
-use rafs::{Bootstrap, BootstrapWriter, FileType, FormatError, Kind, Tree};
+use rafs::blob::{BlobLayout, BlobTail, TocEntry, read_toc};
+use rafs::{Bootstrap, BootstrapWriter, Compressor, DigestAlgorithm, FileType, FormatError, Kind, Tree};
 use stored::StoredBlob;
 
 fn golden(sample: &str) -> PathBuf {
@@ -143,6 +143,67 @@ fn layer_blobs_tell_their_parts_and_hold_a_bootstrap() {
     let merged: BTreeSet<_> =
         open("layers").unwrap().blobs().iter().map(|blob| blob.id.to_string()).collect();
     assert_eq!(with_data, merged);
+}
+
+#[test]
+fn a_blob_tail_of_ours_has_the_parts_of_the_original() {
+    let id = "083e3c1342b838b2ceb91b26fedf8c9f1e7265af19c7026ded1a443906251328";
+    let file = fs::read(golden("layers").join(id)).unwrap();
+    let toc = read_toc(&file[file.len() - 4096..], file.len() as u64).unwrap().unwrap();
+    let boot = entry(&toc, "image.boot").unwrap();
+    let boot = boot.decode(bytes_of(&file, boot)).unwrap();
+    let bootstrap = Bootstrap::open(boot.as_slice()).unwrap();
+    let blob = &bootstrap.blobs()[0];
+    let chunks: Vec<_> =
+        bootstrap.chunks(rafs::BlobIndex(0)).unwrap().into_iter().map(Option::unwrap).collect();
+    let layout = BlobLayout {
+        compressor: blob.compressor,
+        digest_algorithm: blob.digest_algorithm,
+        inline_bootstrap: true,
+        toc: true,
+    };
+    let tail = BlobTail::new(layout, &chunks, bootstrap.summary().chunk_size).unwrap();
+    assert_eq!(tail.blob.features, blob.features);
+    assert_eq!(tail.blob.uncompressed_size, blob.uncompressed_size);
+    assert_eq!(
+        (tail.blob.ci.offset, tail.blob.ci.uncompressed_size),
+        (blob.ci.offset, blob.ci.uncompressed_size)
+    );
+
+    let data = &file[..usize::try_from(toc[0].compressed_size).unwrap()];
+    let ours = [data, &tail.bytes, &tail.finish(Some(&boot), [7; 32]).unwrap()].concat();
+    let our_toc = read_toc(&ours[ours.len() - 4096..], ours.len() as u64).unwrap().unwrap();
+    assert_eq!(our_toc.len(), toc.len());
+    for (ours, theirs) in our_toc.iter().zip(&toc) {
+        assert_eq!((&ours.name, ours.compressor), (&theirs.name, theirs.compressor));
+        assert_eq!(ours.uncompressed_size, theirs.uncompressed_size);
+    }
+    for part in ["blob.meta", "blob.meta.header", "blob.digest", "image.boot"] {
+        let (ours_of, theirs) = (entry(&our_toc, part).unwrap(), entry(&toc, part).unwrap());
+        let decoded = ours_of.decode(bytes_of(&ours, ours_of)).unwrap();
+        if part != "blob.meta.header" {
+            assert_eq!(decoded, theirs.decode(bytes_of(&file, theirs)).unwrap(), "{part}");
+        }
+    }
+    assert_eq!(tail.blob.compressed_size, entry(&our_toc, "image.boot").unwrap().compressed_offset);
+}
+
+#[test]
+fn a_layer_without_data_is_a_bootstrap_and_its_table_of_contents() {
+    let layout = BlobLayout {
+        compressor: Compressor::Zstd,
+        digest_algorithm: DigestAlgorithm::Blake3,
+        inline_bootstrap: true,
+        toc: true,
+    };
+    let tail = BlobTail::new(layout, &[], 1 << 20).unwrap();
+    assert!(tail.bytes.is_empty());
+    let boot = BootstrapWriter::new(&Tree::new(1 << 20)).write().unwrap().bytes;
+    let file = tail.finish(Some(&boot), [0; 32]).unwrap();
+    let toc = read_toc(&file, file.len() as u64).unwrap().unwrap();
+    assert_eq!(toc.len(), 1);
+    assert_eq!(toc[0].decode(bytes_of(&file, &toc[0])).unwrap(), boot);
+    assert!(tail.finish(None, [0; 32]).unwrap().is_empty());
 }
 
 #[test]

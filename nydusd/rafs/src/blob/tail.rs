@@ -208,3 +208,91 @@ fn tar_header(name: &str, size: u64) -> Result<[u8; tar::LEN], FormatError> {
         limit,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Digest, DigestAlgorithm};
+
+    const CHUNK: u32 = 4096;
+
+    fn layout() -> BlobLayout {
+        let (compressor, digest_algorithm) = (Compressor::Lz4Block, DigestAlgorithm::Sha256);
+        BlobLayout { compressor, digest_algorithm, inline_bootstrap: false, toc: false }
+    }
+
+    fn chunks(count: u64) -> Vec<Chunk> {
+        let chunk = |number| Chunk {
+            digest: Digest([1; 32]),
+            compressed_offset: number * 10,
+            compressed_size: 10,
+            uncompressed_offset: number * u64::from(CHUNK),
+            uncompressed_size: 100,
+            is_compressed: true,
+            crc32c: None,
+        };
+        (0..count).map(chunk).collect()
+    }
+
+    #[test]
+    fn a_plain_tail_is_the_table_and_its_header() {
+        let tail = BlobTail::new(layout(), &chunks(300), CHUNK).unwrap();
+        let ci = tail.blob.ci;
+        assert_eq!(ci.compressor, Compressor::Zstd, "never lz4, which the Go converter cannot read");
+        assert_eq!((ci.offset, ci.uncompressed_size), (3000, 4800));
+        assert_eq!(tail.bytes.len() as u64, ci.compressed_size + CI_HEADER_LEN);
+        assert_eq!(tail.blob.compressed_size, 3000 + tail.bytes.len() as u64);
+        assert_eq!(tail.blob.features, 0x4000_0001);
+        let (table, header) = tail.bytes.split_at(usize::try_from(ci.compressed_size).unwrap());
+        let read = ci::read_ci(&tail.blob, table, Some(header)).unwrap();
+        assert!(read.iter().zip(chunks(300)).all(|(got, put)| *got == Chunk { digest: got.digest, ..put }));
+    }
+
+    #[test]
+    fn a_table_that_does_not_shrink_is_stored_raw() {
+        let tail = BlobTail::new(layout(), &chunks(1), CHUNK).unwrap();
+        assert_eq!(tail.blob.ci.compressor, Compressor::None);
+        assert_eq!(tail.blob.ci.compressed_size, 16);
+    }
+
+    #[test]
+    fn the_largest_chunk_fits_its_record() {
+        let size = 1 << 24;
+        let chunk =
+            Chunk { compressed_size: size, uncompressed_size: size, is_compressed: false, ..chunks(1)[0] };
+        let tail = BlobTail::new(layout(), &[chunk], size).unwrap();
+        let (table, header) = tail.bytes.split_at(16);
+        let read = ci::read_ci(&tail.blob, table, Some(header)).unwrap();
+        assert_eq!(read, [Chunk { digest: Digest([0; 32]), ..chunk }]);
+    }
+
+    #[test]
+    fn chunks_that_do_not_follow_one_another_are_refused() {
+        let good = chunks(3);
+        let edits: [fn(&mut Chunk); 6] = [
+            |chunk| chunk.compressed_offset += 1,
+            |chunk| chunk.uncompressed_offset += u64::from(CHUNK),
+            |chunk| chunk.uncompressed_size = CHUNK + 1,
+            |chunk| chunk.uncompressed_size = 0,
+            |chunk| chunk.is_compressed = false,
+            |chunk| chunk.compressed_size = 100,
+        ];
+        for (number, edit) in edits.into_iter().enumerate() {
+            let mut chunks = good.clone();
+            edit(&mut chunks[1]);
+            assert!(BlobTail::new(layout(), &chunks, CHUNK).is_err(), "edit {number}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_another_blob_is_refused() {
+        let tail = BlobTail::new(layout(), &chunks(1), CHUNK).unwrap();
+        let (table, header) = tail.bytes.split_at(16);
+        for at in [0, 8, 12, 16, 24, 32, 4092] {
+            let mut header = header.to_vec();
+            header[at] ^= 1;
+            assert!(ci::read_ci(&tail.blob, table, Some(&header)).is_err(), "byte {at}");
+        }
+        assert!(ci::read_ci(&tail.blob, table, Some(&header[1..])).is_err());
+    }
+}
