@@ -67,7 +67,10 @@ pub async fn run(config: Config, end: CancellationToken) -> anyhow::Result<()> {
         };
         tokio::select! {
             served = serve(Service(snapshots), listener, end.clone()) => served.context("serve containerd"),
-            () = drained => Ok(warn!("calls under way are cut short")),
+            () = drained => {
+                warn!("calls under way are cut short");
+                Ok(())
+            }
         }
     }
     .await;

@@ -73,7 +73,9 @@ impl Database {
         let version: i64 =
             sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *tx).await.map_err(failed)?;
         match version {
-            0 => drop(sqlx::raw_sql(SCHEMA).execute(&mut *tx).await.map_err(failed)?),
+            0 => {
+                sqlx::raw_sql(SCHEMA).execute(&mut *tx).await.map_err(failed)?;
+            }
             VERSION => {}
             version => return Err(MetaError::Newer { path: path.to_owned(), version }),
         }
