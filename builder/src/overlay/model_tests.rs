@@ -52,7 +52,7 @@ fn random_layer(random: &mut Random) -> BTreeMap<String, bool> {
 
 fn remove(model: &mut Model, path: &str, itself: bool) {
     let below = format!("{path}/");
-    model.retain(|other, _| !other.starts_with(&below) && !(itself && other == path));
+    model.retain(|other, _| !(other.starts_with(&below) || itself && other == path));
 }
 
 fn apply(model: &mut Model, entries: &BTreeMap<String, bool>, owner: u32) {
