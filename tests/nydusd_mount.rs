@@ -137,6 +137,27 @@ async fn programs_run_and_setuid_and_devices_count() {
 }
 
 #[tokio::test]
+async fn file_capabilities_count() {
+    const NET_BIND_SERVICE: u32 = 1 << 10;
+    let mut image = Image::new();
+    // Version 2, effective: permitted and inheritable, low and high halves.
+    let words = [0x0200_0001u32, NET_BIND_SERVICE, 0, 0, 0];
+    let capability = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let kind = image.content(&fs::read("/bin/cat").unwrap());
+    let xattrs = [(b"security.capability".to_vec(), capability)].into();
+    image.add("/cat", Meta { permissions: 0o755, xattrs, ..Meta::default() }, kind);
+    let dir = tempfile::tempdir().unwrap();
+    let (bootstrap, _) = image.write(dir.path());
+    let nydusd = Nydusd::serving(&bootstrap, dir.path()).await;
+    fs::set_permissions(nydusd.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    use std::os::unix::process::CommandExt;
+    let mut cat = Command::new(nydusd.mountpoint.join("cat"));
+    let output = cat.arg("/proc/self/status").uid(1234).gid(1234).output().unwrap();
+    let status = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(status.contains("CapEff:\t0000000000000400"), "{status} {output:?}");
+}
+
+#[tokio::test]
 async fn access_control_lists_are_shown_and_count() {
     let mut image = Image::new();
     // user::rw-, user:1234:r--, group::---, mask::r--, other::---
