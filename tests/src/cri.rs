@@ -43,7 +43,8 @@ impl Cri {
             async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
         });
         let endpoint = Endpoint::from_static("http://containerd").timeout(DEADLINE);
-        let channel = runtime.block_on(endpoint.connect_with_connector(connector)).context("connect to CRI")?;
+        let channel =
+            runtime.block_on(endpoint.connect_with_connector(connector)).context("connect to CRI")?;
         Ok(Self { runtime, channel })
     }
 

@@ -85,7 +85,7 @@ impl Registry {
         }
         let file = layout.blob(descriptor.digest().digest());
         let path = format!("/v2/{repository}/manifests/{tag}");
-        self.call("PUT", &path, &descriptor.media_type().to_string(), Some(&file))?;
+        self.call("PUT", &path, descriptor.media_type().as_ref(), Some(&file))?;
         Ok(())
     }
 
