@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -127,12 +128,22 @@ impl Containerd {
         Ok(())
     }
 
-    /// Mounts the tree of an image, read-only.
+    /// Mounts the tree of an image, read-only. Not by `ctr images mount`: that wants every layer downloaded.
     ///
     /// # Errors
     /// What ctr tells.
     pub fn view(&self, snapshotter: &str, image: &str, point: &Path) -> Result<Mounted> {
-        self.mount_with(&[], snapshotter, image, point)
+        let name = self.create(snapshotter, image)?;
+        let info: serde_json::Value = serde_json::from_str(&run(&mut self.ctr([
+            "snapshots",
+            "--snapshotter",
+            snapshotter,
+            "info",
+            &name,
+        ]))?)?;
+        let top = info["Parent"].as_str().context("a container's snapshot has a parent")?;
+        let mut view = self.ctr(["snapshots", "--snapshotter", snapshotter, "view", "--target"]);
+        mount(view.arg(point).arg(format!("{name}-view")).arg(top), point)
     }
 
     /// Mounts the tree of an image as a container has it, with a layer to write to.
@@ -140,14 +151,17 @@ impl Containerd {
     /// # Errors
     /// What ctr tells.
     pub fn mount(&self, snapshotter: &str, image: &str, point: &Path) -> Result<Mounted> {
-        self.mount_with(&["--rw"], snapshotter, image, point)
+        let name = self.create(snapshotter, image)?;
+        let mut mounts = self.ctr(["snapshots", "--snapshotter", snapshotter, "mounts"]);
+        mount(mounts.arg(point).arg(name), point)
     }
 
-    fn mount_with(&self, flags: &[&str], snapshotter: &str, image: &str, point: &Path) -> Result<Mounted> {
-        fs::create_dir_all(point)?;
-        let mut ctr = self.ctr(["images", "mount", "--snapshotter", snapshotter]);
-        run(ctr.args(flags).arg(image).arg(point))?;
-        Ok(Mounted::adopt(point))
+    /// Creates a container that is never started.
+    fn create(&self, snapshotter: &str, image: &str) -> Result<String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("idle-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        run(&mut self.ctr(["containers", "create", "--snapshotter", snapshotter, image, &name, "idle"]))?;
+        Ok(name)
     }
 
     /// Ends every container, then forgets images, so that nothing of theirs is left mounted.
@@ -177,6 +191,14 @@ impl Drop for Containerd {
             eprintln!("containerd keeps something: {error:#}");
         }
     }
+}
+
+/// Runs the mount commands that ctr prints.
+fn mount(ctr: &mut Command, point: &Path) -> Result<Mounted> {
+    fs::create_dir_all(point)?;
+    let script = run(ctr)?;
+    run(&mut command("sh", ["-euc", &script]))?;
+    Ok(Mounted::adopt(point))
 }
 
 /// `PATH` with a directory before it, so that containerd finds its own shim.

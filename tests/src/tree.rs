@@ -31,7 +31,7 @@ pub struct Entry {
     pub mtime: (i64, i64),
     /// What a symbolic link says.
     pub target: Option<PathBuf>,
-    /// First path of the same file.
+    /// First path of the same file, where there are several.
     pub same_as: Option<PathBuf>,
     /// Device number.
     pub device: u64,
@@ -66,7 +66,19 @@ pub fn read(root: &Path) -> Result<Tree> {
         }
         tree.insert(path, entry);
     }
+    forget_single_links(&mut tree);
     Ok(tree)
+}
+
+/// A file whose other names lie in a layer below, covered, is a file of one name.
+fn forget_single_links(tree: &mut Tree) {
+    let mut names = BTreeMap::<PathBuf, usize>::new();
+    for first in tree.values().filter_map(|entry| entry.same_as.clone()) {
+        *names.entry(first).or_default() += 1;
+    }
+    for entry in tree.values_mut() {
+        entry.same_as = entry.same_as.take().filter(|first| names[first] > 1);
+    }
 }
 
 fn entry(full: &Path, path: &Path, first: &mut BTreeMap<(u64, u64), PathBuf>) -> Result<Entry> {
