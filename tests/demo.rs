@@ -51,6 +51,7 @@ fn an_interrupted_demo_ends_clean() -> Result<()> {
     let dir = tempfile::tempdir_in("/var/tmp")?;
     let mut child = demo(dir.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     wait_for("containerd to start", Duration::from_secs(600), || {
+        ensure!(child.try_wait()?.is_none(), "the demo ended before it could be interrupted");
         Ok((processes_naming(dir.path()).len() > 2).then_some(()))
     })?;
     kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;

@@ -149,7 +149,7 @@ impl Base {
         let (tree, sources) = (dir.join("tree"), dir.join("sources.list"));
         fs::write(&sources, sources_list(suite)?)?;
         let mut mmdebstrap = command("mmdebstrap", ["--variant=minbase", "--mode=root", suite]);
-        run(mmdebstrap.arg(&tree).arg(&sources).env("LC_ALL", "C.UTF-8"))?;
+        run(here_only(mmdebstrap.arg(&tree).arg(&sources).env("LC_ALL", "C.UTF-8")))?;
         let layout = Layout::create(&dir.join("layout"))?;
         let layer = layout.add_layer(Form::Gzip, |out| layer::write(&tree, out))?;
         fs::write(dir.join("diff_id"), &layer.diff_id)?;
@@ -172,13 +172,19 @@ impl Upper {
         let mut step = unshared_shell(include_str!("packages.sh"));
         step.env("LOWER", lower.join(":")).env("UPPER", &tree).env("WORK", dir.join("work"));
         step.env("ROOT", dir.join("root")).env("PACKAGES", packages).env("SCRIPT", script);
-        run(&mut step)?;
+        run(here_only(&mut step))?;
         Ok(Self { tree })
     }
 }
 
 fn unshared_shell(script: &str) -> Command {
     command("unshare", ["--mount", "--propagation", "private", "sh", "-euc", script])
+}
+
+/// Takes the names of this machine's directories away from a command that works in another root.
+fn here_only(command: &mut Command) -> &mut Command {
+    ["TMPDIR", "TMP", "TEMP"].iter().for_each(|name| _ = command.env_remove(name));
+    command
 }
 
 /// Codename of this machine's Debian.
