@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// Packages whose tests need neither root nor other programs.
-const QUICK: [&str; 7] = ["rafs", "storage", "registry", "nydusd-api", "service", "builder", "xtask"];
+const QUICK: [&str; 9] =
+    ["rafs", "storage", "registry", "nydusd-api", "service", "builder", "p2p", "swarm", "xtask"];
 const PROGRAMS: [&str; 10] =
     ["-p", "builder", "-p", "nydusd", "-p", "shoal", "-p", "snapshotter", "-p", "integration-tests"];
 
@@ -42,6 +43,11 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
         "bench",
         cargo(&["run", "--release", "--quiet", "-p", "integration-tests", "--bin", "bench", "--"]).args(args),
     )
+}
+
+/// Builds the simulator with optimisation, then runs it.
+pub(crate) fn sim(args: &[String]) -> Result<()> {
+    run("sim", cargo(&["run", "--release", "--quiet", "-p", "swarm", "--bin", "sim", "--"]).args(args))
 }
 
 fn style() -> Result<()> {

@@ -50,6 +50,7 @@ const PLACES: [(&str, &[&str]); 4] = [
             "nydusd/src/",
             "snapshotter/src/",
             "tests/src/bin/",
+            "tests/swarm/src/bin/",
         ],
     ),
 ];

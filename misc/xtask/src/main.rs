@@ -38,6 +38,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Simulates swarms of nodes; see `cargo xtask sim --help`
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Which swarms
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
         Task::Deny => deny::check(),
         Task::E2e { test } => ci::end_to_end(test.as_deref()),
         Task::Bench { args } => ci::bench(&args),
+        Task::Sim { args } => ci::sim(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

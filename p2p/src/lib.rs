@@ -1,0 +1,15 @@
+//! The piece network: nodes that want the same blob feed each other, and its origin sends about one copy.
+//!
+//! Decisions are pure: functions and state machines over values, told the time. What they decide is done by thin loops
+//! around them; the simulator runs the same decisions over a network that it makes up.
+
+mod id;
+pub mod owner;
+pub mod peer;
+mod piece;
+mod priority;
+mod wants;
+
+pub use id::{NodeId, TaskId, Vouch};
+pub use piece::{BitmapError, LayoutError, PieceBitmap, PieceIndex, PieceLayout};
+pub use priority::Priority;

@@ -1,0 +1,468 @@
+//! A node's part in one task, as a state machine: it is told what happened and when, and says what to do.
+
+mod flights;
+mod outbox;
+
+use std::time::Duration;
+
+use self::{
+    flights::Flights,
+    outbox::{Outbox, Rhythm},
+};
+use super::{hedge::Hedge, partner::Partners, picker};
+use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, wants::Wants};
+
+/// Pieces under way from partners at a time, besides those that a process waits for.
+const UNDERWAY: usize = 8;
+/// As many while one comes from the origin.
+const UNDERWAY_BESIDE_ORIGIN: usize = 2;
+/// Further ones that a process waits for.
+const UNDERWAY_DEMAND: usize = 16;
+/// Partners that a node looks for.
+const TARGET: usize = 24;
+/// Partners that it lets in at most.
+const MOST: usize = 32;
+/// An answer is late after twice the time within which nine of ten come, but never before this.
+const LEAST_LATE: Duration = Duration::from_millis(50);
+/// An answer is late after this, where nothing is known.
+const FIRST_LATE: Duration = Duration::from_secs(2);
+/// Rest of a node that gave a wrong piece.
+const WRONG: Duration = Duration::from_secs(30);
+/// Time between two calls for partners, where there are too few.
+const SEARCH: Duration = Duration::from_secs(1);
+/// Time between two exchanges of the least useful partner.
+const ROTATION: Duration = Duration::from_secs(5);
+
+/// Where a piece comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The origin.
+    Origin,
+    /// A partner.
+    Node(NodeId),
+}
+
+/// What a task wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Become partner of a node: tell it what is here.
+    Greet(NodeId),
+    /// Stop being partner of a node.
+    Part(NodeId),
+    /// Ask a partner for a piece.
+    Request {
+        /// Whom.
+        to: NodeId,
+        /// For what.
+        piece: PieceIndex,
+        /// How urgent it is.
+        priority: Priority,
+    },
+    /// Tell a partner that a piece is not needed any more.
+    Cancel {
+        /// Whom.
+        to: NodeId,
+        /// Which piece.
+        piece: PieceIndex,
+    },
+    /// Fetch a piece from the origin.
+    Fetch {
+        /// Which piece.
+        piece: PieceIndex,
+        /// How urgent it is.
+        priority: Priority,
+    },
+    /// Tell a partner which pieces are new here.
+    Have {
+        /// Whom.
+        to: NodeId,
+        /// Which pieces.
+        pieces: Vec<PieceIndex>,
+    },
+    /// Ask the owner for pieces.
+    Ask {
+        /// Which pieces, most needed first.
+        pieces: Vec<PieceIndex>,
+        /// How urgent they are.
+        priority: Priority,
+        /// Whether who was said to have them did not give them.
+        insists: bool,
+    },
+    /// Tell the owner what is new.
+    Report {
+        /// Pieces that are new here.
+        got: Vec<PieceIndex>,
+        /// Leases that came to nothing.
+        failed: Vec<PieceIndex>,
+        /// Whether more partners are wanted.
+        lonely: bool,
+    },
+}
+
+/// One node's part in one task.
+#[derive(Debug)]
+pub struct Task {
+    layout: PieceLayout,
+    have: PieceBitmap,
+    wants: Wants,
+    partners: Partners,
+    flights: Flights,
+    outbox: Outbox,
+    rhythm: Rhythm,
+    hedge: Hedge,
+    random: fastrand::Rng,
+}
+
+impl Task {
+    /// A task of which `have` is here already. `seed` decides what is left to chance.
+    #[must_use]
+    pub fn new(layout: PieceLayout, have: PieceBitmap, seed: u64) -> Self {
+        Self {
+            layout,
+            have,
+            wants: Wants::nothing(layout),
+            partners: Partners::none(layout),
+            flights: Flights::none(layout),
+            outbox: Outbox::default(),
+            rhythm: Rhythm::default(),
+            hedge: Hedge::default(),
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// What is here.
+    #[must_use]
+    pub const fn have(&self) -> &PieceBitmap {
+        &self.have
+    }
+
+    /// How many pieces a partner has; of others none are known.
+    #[must_use]
+    pub fn held_by(&self, node: NodeId) -> u32 {
+        self.partners.get(node).map_or(0, |partner| partner.has.held())
+    }
+
+    /// Whether everything that was wanted is here.
+    #[must_use]
+    pub fn is_satisfied(&self) -> bool {
+        self.wants.is_empty()
+    }
+
+    /// The pieces that are being fetched from the origin: what a new owner must know.
+    #[must_use]
+    pub fn leased(&self) -> Vec<PieceIndex> {
+        self.flights.from(Source::Origin)
+    }
+
+    /// Pieces are wanted, in this order.
+    pub fn want(&mut self, priority: Priority, pieces: impl IntoIterator<Item = PieceIndex>) {
+        let missing: Vec<_> = pieces.into_iter().filter(|piece| !self.have.contains(*piece)).collect();
+        self.wants.add(priority, missing.iter().copied());
+        // Who reads needs no owner for what a partner has; who wants all may be sent for any piece.
+        let unknown = |piece: &PieceIndex| {
+            priority == Priority::Background || self.partners.copies()[piece.slot()] == 0
+        };
+        self.outbox.ask(priority, missing.into_iter().filter(unknown).collect(), false);
+    }
+
+    /// The owner named nodes of the swarm.
+    pub fn introduced(&mut self, nodes: &[NodeId]) {
+        let room = TARGET.saturating_sub(self.partners.len());
+        let strangers = nodes.iter().filter(|node| self.partners.get(**node).is_none());
+        let greetings: Vec<_> = strangers.take(room).map(|node| Action::Greet(*node)).collect();
+        self.outbox.extend(greetings);
+    }
+
+    /// The owner said where pieces are, or soon will be.
+    pub fn pointed(&mut self, holders: &[(PieceIndex, NodeId)]) {
+        for (piece, node) in holders {
+            if self.wants.priority(*piece).is_some() && self.partners.get(*node).is_none() {
+                self.outbox.greet_once(*node);
+            }
+        }
+    }
+
+    /// A node greeted, or answered a greeting. `false` where there are too many already: it is to be parted from.
+    pub fn greeted(&mut self, now: Duration, node: NodeId, has: PieceBitmap) -> bool {
+        if self.partners.len() >= MOST && self.partners.get(node).is_none() {
+            return false;
+        }
+        self.partners.greeted(now, node, has);
+        true
+    }
+
+    /// A partner left or is gone.
+    pub fn parted(&mut self, node: NodeId) {
+        for piece in self.partners.remove(node) {
+            self.flights.ended(piece, Source::Node(node));
+        }
+    }
+
+    /// A partner has new pieces.
+    pub fn has(&mut self, node: NodeId, pieces: impl IntoIterator<Item = PieceIndex>) {
+        self.partners.gained(node, pieces);
+    }
+
+    /// A partner has too much to do to give a piece, for a while.
+    pub fn busy(&mut self, now: Duration, node: NodeId, piece: PieceIndex, retry: Duration) {
+        self.flights.ended(piece, Source::Node(node));
+        if let Some(partner) = self.partners.get_mut(node) {
+            partner.done_with(piece);
+            partner.rest(now + retry);
+        }
+    }
+
+    /// A partner does not have a piece that it was asked for.
+    pub fn missing(&mut self, node: NodeId, piece: PieceIndex) {
+        self.flights.ended(piece, Source::Node(node));
+        if let Some(partner) = self.partners.get_mut(node) {
+            partner.done_with(piece);
+        }
+        self.partners.lost(node, piece);
+    }
+
+    /// The owner sends this node to the origin for a piece.
+    pub fn granted(&mut self, now: Duration, piece: PieceIndex, priority: Priority) {
+        if self.have.contains(piece) {
+            self.outbox.got(piece);
+        } else if self.flights.began(now, piece, Source::Origin) {
+            self.outbox.extend([Action::Fetch { piece, priority }]);
+        }
+    }
+
+    /// A piece came, is right and is stored. Says whether it is new.
+    pub fn received(&mut self, now: Duration, piece: PieceIndex, source: Source) -> bool {
+        let len = self.layout.piece_len(piece);
+        if let Source::Node(node) = source
+            && let Some(partner) = self.partners.get_mut(node)
+            && let Some(since) = partner.done_with(piece)
+        {
+            let took = now.saturating_sub(since);
+            partner.delivered(len, took);
+            self.hedge.answered(took, len);
+        }
+        self.flights.ended(piece, source);
+        if !self.have.insert(piece) {
+            return false;
+        }
+        self.wants.remove(piece);
+        self.call_off(piece);
+        self.outbox.got(piece);
+        self.outbox.hurries |= source == Source::Origin;
+        for (_, partner) in self.partners.iter_mut().filter(|(_, partner)| !partner.has.contains(piece)) {
+            partner.untold.push(piece);
+        }
+        true
+    }
+
+    /// A piece came and is wrong.
+    pub fn spoiled(&mut self, now: Duration, piece: PieceIndex, source: Source) {
+        self.flights.ended(piece, source);
+        match source {
+            Source::Origin => self.outbox.failed(piece),
+            Source::Node(node) => {
+                self.partners.lost(node, piece);
+                if let Some(partner) = self.partners.get_mut(node) {
+                    partner.done_with(piece);
+                    partner.strike(now, WRONG);
+                }
+            }
+        }
+    }
+
+    /// The origin did not give a piece.
+    pub fn origin_failed(&mut self, piece: PieceIndex) {
+        self.flights.ended(piece, Source::Origin);
+        self.outbox.failed(piece);
+    }
+
+    /// There is another owner: it must be told everything. The caller joins there with [`Self::have`] and
+    /// [`Self::leased`] first.
+    pub fn owner_changed(&mut self) {
+        let mut urgent: Vec<(Priority, Vec<PieceIndex>)> = Vec::new();
+        for (piece, priority) in self.wants.in_order() {
+            match urgent.last_mut() {
+                Some((last, pieces)) if *last == priority => pieces.push(piece),
+                _ => urgent.push((priority, vec![piece])),
+            }
+        }
+        urgent.into_iter().for_each(|(priority, pieces)| self.outbox.ask(priority, pieces, false));
+    }
+
+    /// What to do now. To be called after everything that happened, and every few milliseconds while pieces are wanted.
+    pub fn poll(&mut self, now: Duration) -> Vec<Action> {
+        self.notice_late(now);
+        self.request(now);
+        self.ask_twice(now);
+        self.unstick(now);
+        self.rotate(now);
+        self.tell(now);
+        self.outbox.take()
+    }
+
+    /// Asks partners that are free for the pieces that are of most use.
+    fn request(&mut self, now: Duration) {
+        if self.wants.is_empty() {
+            return;
+        }
+        let slow = self.slow();
+        // What comes from the origin is new to the swarm: nothing else may take the link from it.
+        let underway = if self.flights.fetches() > 0 { UNDERWAY_BESIDE_ORIGIN } else { UNDERWAY };
+        for node in self.partners.ready(now, slow, &mut self.random) {
+            if self.flights.requests() >= underway + UNDERWAY_DEMAND {
+                break;
+            }
+            let Some(partner) = self.partners.get(node) else { continue };
+            let copies = self.partners.copies();
+            let flying = self.flights.underway();
+            let picked = picker::pick(&self.wants, &partner.has, flying, copies, &mut self.random);
+            let Some((piece, priority)) = picked else { continue };
+            if priority < Priority::Demand && self.flights.requests() >= underway {
+                continue;
+            }
+            self.request_from(now, node, piece, priority);
+        }
+    }
+
+    fn request_from(&mut self, now: Duration, to: NodeId, piece: PieceIndex, priority: Priority) {
+        let Some(partner) = self.partners.get_mut(to) else { return };
+        partner.requested.push((piece, now));
+        self.flights.began(now, piece, Source::Node(to));
+        self.outbox.extend([Action::Request { to, piece, priority }]);
+    }
+
+    /// Gives up on answers that are late where somebody else has the piece, and rests who was late.
+    fn notice_late(&mut self, now: Duration) {
+        let patience = self.patience();
+        let mut late = Vec::new();
+        for (node, partner) in self.partners.iter_mut() {
+            // Who is slow is not late by that: it is asked last.
+            let patience = patience.max(partner.usual().unwrap_or_default() * 2);
+            let overdue = |since: Duration| now.saturating_sub(since) > patience;
+            let pieces = partner.requested.iter().filter(|(_, since)| overdue(*since));
+            let pieces: Vec<_> = pieces.map(|(piece, _)| *piece).collect();
+            if !pieces.is_empty() {
+                late.push((node, pieces));
+            }
+        }
+        late.sort_unstable_by_key(|(node, _)| *node);
+        for (node, pieces) in late {
+            self.give_up(now, node, &pieces);
+        }
+    }
+
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        self.hedge.quantile(9).map_or(FIRST_LATE, |nine_of_ten| (nine_of_ten * 2).max(LEAST_LATE))
+    }
+
+    /// Who takes longer for a piece is asked after all others.
+    fn slow(&self) -> Duration {
+        self.hedge.quantile(5).map_or(Duration::MAX, |median| median * 4)
+    }
+
+    fn give_up(&mut self, now: Duration, node: NodeId, pieces: &[PieceIndex]) {
+        // What nobody else has is worth the wait: the piece may be on its way.
+        let (elsewhere, only): (Vec<_>, Vec<_>) =
+            pieces.iter().copied().partition(|piece| self.partners.copies()[piece.slot()] > 1);
+        let patience = self.patience();
+        let Some(partner) = self.partners.get_mut(node) else { return };
+        if !elsewhere.is_empty() {
+            partner.strike(now, patience);
+        }
+        partner.rest(now + patience);
+        for piece in elsewhere {
+            partner.done_with(piece);
+            self.flights.ended(piece, Source::Node(node));
+            self.outbox.extend([Action::Cancel { to: node, piece }]);
+        }
+        if self.rhythm.insists(now) {
+            self.outbox.ask(Priority::Trace, only, true);
+        }
+    }
+
+    /// Asks a second partner for what takes longer than nine of ten answers did: what a process waits for, and the last
+    /// pieces.
+    fn ask_twice(&mut self, now: Duration) {
+        let Some(patience) = self.hedge.quantile(9) else { return };
+        let (last, slow) = (self.wants.len() <= UNDERWAY, self.slow());
+        for (piece, since) in self.flights.single() {
+            let late = now.saturating_sub(since) > patience;
+            let urgent = last || self.wants.priority(piece) == Some(Priority::Demand);
+            if !(late && urgent) || self.partners.copies()[piece.slot()] < 2 {
+                continue;
+            }
+            let asked = |node: &NodeId| self.flights.comes_from(piece, Source::Node(*node));
+            let ready = self.partners.ready(now, slow, &mut self.random);
+            let mut others = ready.into_iter().filter(|node| !asked(node));
+            let has = |node: &NodeId| self.partners.get(*node).is_some_and(|other| other.has.contains(piece));
+            if let Some(node) = others.find(has)
+                && self.hedge.spend(self.layout.piece_len(piece))
+            {
+                let priority = self.wants.priority(piece).unwrap_or(Priority::Background);
+                self.request_from(now, node, piece, priority);
+            }
+        }
+    }
+
+    /// Asks the owner again for what no partner has and nobody brings.
+    fn unstick(&mut self, now: Duration) {
+        if self.wants.is_empty() || !self.rhythm.is_stuck(now, self.flights.requests() > 0) {
+            return;
+        }
+        let missing = self.wants.in_order().filter(|(piece, _)| !self.flights.underway().contains(*piece));
+        let pieces: Vec<_> = missing.take(UNDERWAY).map(|(piece, _)| piece).collect();
+        let unknown = pieces.iter().any(|piece| self.partners.copies()[piece.slot()] == 0);
+        if unknown {
+            self.outbox.ask(Priority::Trace, pieces, false);
+        }
+    }
+
+    /// Exchanges the least useful partner now and then, so that the swarm does not split.
+    fn rotate(&mut self, now: Duration) {
+        let alone = self.partners.len() < TARGET;
+        if self.wants.is_empty() || !self.rhythm.rotates(now, if alone { SEARCH } else { ROTATION }) {
+            return;
+        }
+        self.outbox.lonely = true;
+        if alone {
+            return;
+        }
+        if let Some(node) = self.partners.least_useful(now, ROTATION) {
+            self.parted(node);
+            self.outbox.extend([Action::Part(node)]);
+        }
+    }
+
+    /// Tells partners and the owner what is new.
+    fn tell(&mut self, now: Duration) {
+        let usual = self.hedge.quantile(5);
+        if self.rhythm.tells(now, usual) {
+            let mut news: Vec<_> = self
+                .partners
+                .iter_mut()
+                .filter(|(_, partner)| !partner.untold.is_empty())
+                .map(|(node, partner)| (node, std::mem::take(&mut partner.untold)))
+                .collect();
+            news.sort_unstable_by_key(|(node, _)| *node);
+            self.outbox.extend(news.into_iter().map(|(to, pieces)| Action::Have { to, pieces }));
+        }
+        let hurries = self.outbox.hurries || self.outbox.lonely;
+        if self.rhythm.reports(now, hurries, self.outbox.has_news()) {
+            self.outbox.report();
+        }
+    }
+
+    /// A piece is here: whoever else was asked for it need not send it.
+    fn call_off(&mut self, piece: PieceIndex) {
+        for node in self.flights.ended_all(piece) {
+            if let Some(partner) = self.partners.get_mut(node) {
+                partner.done_with(piece);
+            }
+            self.outbox.extend([Action::Cancel { to: node, piece }]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,14 @@
+//! How urgent a piece is.
+
+/// Why a piece is wanted; more urgent ones are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// The whole blob, when nothing else is to do.
+    Background,
+    /// A recorded order of reads says that it will be read.
+    Trace,
+    /// The reader goes on in sequence.
+    ReadAhead,
+    /// A process waits for it.
+    Demand,
+}
