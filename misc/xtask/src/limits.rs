@@ -10,7 +10,7 @@ const WARN_LINES: usize = 400;
 const FAIL_LINES: usize = 600;
 
 /// Our crates, and which of ours each may link. Tests may use everything.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("nydusd/rafs", &[]),
     ("misc/registry", &[]),
     ("misc/service", &[]),
@@ -19,10 +19,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("nydusd", &["storage", "rafs", "nydusd-api", "registry", "service"]),
     ("builder", &["rafs", "registry", "service"]),
     ("misc/cli", &["builder", "registry", "nydusd-api", "service"]),
+    ("p2p/api", &[]),
+    ("p2p", &["p2p-api", "registry", "service"]),
     ("snapshotter", &["nydusd-api", "registry", "service"]),
     ("misc/xtask", &[]),
 ];
-const OURS: [&str; 10] = [
+const OURS: [&str; 12] = [
     "rafs",
     "registry",
     "service",
@@ -30,6 +32,8 @@ const OURS: [&str; 10] = [
     "storage",
     "nydusd",
     "builder",
+    "p2p-api",
+    "p2p",
     "shoal",
     "snapshotter",
     "xtask",
