@@ -6,10 +6,12 @@
 mod id;
 pub mod owner;
 pub mod peer;
+pub mod identity;
 mod piece;
 mod priority;
 mod wants;
 
 pub use id::{NodeId, TaskId, Vouch};
+pub use identity::{ClusterSecret, Identity, Token};
 pub use piece::{BitmapError, LayoutError, PieceBitmap, PieceIndex, PieceLayout};
 pub use priority::Priority;
