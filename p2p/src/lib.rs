@@ -10,6 +10,7 @@ pub mod identity;
 mod piece;
 mod priority;
 mod wants;
+pub mod rate;
 
 pub use id::{NodeId, TaskId, Vouch};
 pub use identity::{ClusterSecret, Identity, Token};
