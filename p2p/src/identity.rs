@@ -34,6 +34,7 @@ use rustls::{
 
 pub use seal::{Seal, SealError};
 pub use secret::ClusterSecret;
+pub(crate) use secret::random;
 pub use token::{Token, TokenError};
 
 use crate::NodeId;

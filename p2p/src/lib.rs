@@ -11,6 +11,7 @@ mod piece;
 mod priority;
 mod wants;
 pub mod rate;
+pub mod transport;
 
 pub use id::{NodeId, TaskId, Vouch};
 pub use identity::{ClusterSecret, Identity, Token};

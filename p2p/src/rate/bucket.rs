@@ -18,6 +18,12 @@ impl Rate {
         Self(Some(bytes))
     }
 
+    /// How long so many bytes take.
+    #[must_use]
+    pub fn time(self, bytes: u32) -> Duration {
+        self.bytes().map_or(Duration::ZERO, |rate| Duration::from_secs_f64(f64::from(bytes) / rate))
+    }
+
     #[allow(clippy::cast_precision_loss, reason = "a rate need not be exact to the byte")]
     fn bytes(self) -> Option<f64> {
         self.0.map(|bytes| bytes.get() as f64)

@@ -1,0 +1,169 @@
+//! An open connection: one task that reads, one that writes, and the end of both.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Closed, Event, Incoming, Outgoing,
+    frame::{self, ALIVE, Frame},
+    outbox::{Item, Outbox},
+};
+use crate::{NodeId, rate::STEP};
+
+/// After so long without anything to say, a node says that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A connection is over when a step was not taken for so long.
+pub(super) const STALLED: Duration = Duration::from_secs(10);
+
+/// Ends a connection from outside.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop {
+    token: CancellationToken,
+    why: Arc<Mutex<Option<Closed>>>,
+}
+
+impl Stop {
+    /// The first reason counts.
+    pub(super) fn because(&self, why: Closed) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.token.cancel();
+    }
+
+    /// Waits until somebody ended it.
+    pub(super) async fn stopped(&self) -> Closed {
+        self.token.cancelled().await;
+        let why = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        why.clone().unwrap_or(Closed::Here)
+    }
+}
+
+/// When a connection was last used for anything, as milliseconds since its pool began.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Used(Arc<AtomicU64>);
+
+impl Used {
+    pub(super) fn at(&self, now: Duration) {
+        self.0.fetch_max(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn last(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// What a connection works with.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub(super) node: NodeId,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) stop: Stop,
+    pub(super) used: Used,
+    /// Begin of the time that `used` counts.
+    pub(super) began: tokio::time::Instant,
+}
+
+/// Serves a connection until it is over.
+pub(super) async fn serve<S>(stream: S, ends: Ends) -> Closed
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    let (stop, outbox, mut halves) = (ends.stop.clone(), ends.outbox.clone(), JoinSet::new());
+    halves.spawn(read(reader, ends));
+    halves.spawn(write(writer, outbox));
+    let why = tokio::select! {
+        why = stop.stopped() => why,
+        ended = halves.join_next() => match ended {
+            Some(Ok(why)) => why,
+            Some(Err(error)) => Closed::Failed(error.to_string()),
+            None => Closed::Here,
+        },
+    };
+    halves.shutdown().await;
+    why
+}
+
+async fn read<S: AsyncRead>(mut reader: ReadHalf<S>, ends: Ends) -> Closed {
+    loop {
+        let incoming = match receive(&mut reader).await {
+            Ok(None) => continue,
+            Ok(Some(incoming)) => incoming,
+            Err(closed) => return closed,
+        };
+        ends.used.at(ends.began.elapsed());
+        // As long as nobody takes the events, nothing more is read.
+        if ends.events.send((ends.node, incoming)).await.is_err() {
+            return Closed::Here;
+        }
+    }
+}
+
+/// Reads a frame, and the piece that it announces.
+async fn receive<S: AsyncRead>(reader: &mut ReadHalf<S>) -> Result<Option<Incoming>, Closed> {
+    Ok(match frame::read(reader).await? {
+        Frame::Alive => None,
+        Frame::Message(body) => Some(Incoming::Message(body)),
+        Frame::Piece { task, piece, length } => {
+            let bytes = frame::read_bytes(reader, length).await?;
+            Some(Incoming::Piece { task, piece, bytes })
+        }
+    })
+}
+
+async fn write<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>) -> Closed {
+    loop {
+        let item = match timeout(KEEP_ALIVE, outbox.next()).await {
+            Ok(item) => item,
+            Err(_) => Item::Frame(ALIVE),
+        };
+        let mut written = send(&mut writer, item).await;
+        while written.is_ok()
+            && let Some(item) = outbox.try_next()
+        {
+            written = send(&mut writer, item).await;
+        }
+        if let Err(why) = written.and(in_time(writer.flush()).await) {
+            return why;
+        }
+    }
+}
+
+async fn send<S: AsyncWrite>(writer: &mut WriteHalf<S>, item: Item) -> Result<(), Closed> {
+    match item {
+        Item::Frame(frame) => in_time(writer.write_all(&frame)).await,
+        Item::Piece(piece) => send_piece(writer, piece).await,
+    }
+}
+
+async fn send_piece<S: AsyncWrite>(writer: &mut WriteHalf<S>, piece: Outgoing) -> Result<(), Closed> {
+    let Ok(head) = frame::announce(&piece) else { return Ok(()) };
+    in_time(writer.write_all(&head)).await?;
+    for step in piece.bytes.chunks(STEP as usize) {
+        if let Some(limit) = &piece.limit {
+            limit.take(u32::try_from(step.len()).unwrap_or(STEP)).await;
+        }
+        in_time(writer.write_all(step)).await?;
+    }
+    Ok(())
+}
+
+async fn in_time(written: impl Future<Output = std::io::Result<()>>) -> Result<(), Closed> {
+    match timeout(STALLED, written).await {
+        Ok(written) => written.map_err(frame::failed),
+        Err(_) => Err(Closed::Stalled),
+    }
+}
