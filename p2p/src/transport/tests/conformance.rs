@@ -78,10 +78,13 @@ pub(super) async fn pieces_of_every_size_arrive_whole(bed: &mut impl Bed) {
 
 pub(super) async fn urgent_things_go_before_background_pieces(bed: &mut impl Bed) {
     let (a, mut b) = pair(bed).await;
+    // Slow enough that most still wait when the first has come.
+    let rate = Rate::per_second(NonZeroU64::new(20 << 20).unwrap());
+    let limit = Some(HostLimit::new(rate).share(NonZeroU32::MIN, Rate::UNLIMITED));
     for number in 0..20 {
-        a.transport.send_piece(b.id(), piece(number, Lane::Background, vec![0; 1 << 20])).unwrap();
+        let limited = Outgoing { limit: limit.clone(), ..piece(number, Lane::Background, vec![0; 1 << 20]) };
+        a.transport.send_piece(b.id(), limited).unwrap();
     }
-    // The first is under way.
     assert_eq!(b.number().await, 0);
     a.transport.send_piece(b.id(), piece(100, Lane::Urgent, vec![0; 1 << 20])).unwrap();
     a.say(b.id(), 101).unwrap();

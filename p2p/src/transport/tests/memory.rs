@@ -145,6 +145,17 @@ async fn a_process_that_follows_a_killed_one_is_heard_of_after_its_end() {
     again.quiet().await;
 }
 
+/// Passes each piece on to the next node.
+async fn pass_on(mut peer: Peer) {
+    let next = NodeId([peer.id().0[0] + 1; 32]);
+    loop {
+        let (_, incoming) = next_in(&mut peer, Duration::from_mins(10)).await;
+        if let Incoming::Piece { piece: number, bytes, .. } = incoming {
+            peer.transport.send_piece(next, piece(number, Lane::Urgent, bytes)).unwrap();
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn hundreds_of_nodes_pass_pieces_on_in_virtual_time() {
     const NODES: u8 = 250;
@@ -159,19 +170,9 @@ async fn hundreds_of_nodes_pass_pieces_on_in_virtual_time() {
         peers[0].transport.send_piece(NodeId([1; 32]), piece(number, Lane::Urgent, bytes.clone())).unwrap();
     });
     let begin = Instant::now();
-    let last = peers.pop().unwrap();
+    let mut last = peers.pop().unwrap();
     let mut tasks = tokio::task::JoinSet::new();
-    for mut peer in peers.into_iter().skip(1) {
-        tasks.spawn(async move {
-            let next = NodeId([peer.id().0[0] + 1; 32]);
-            loop {
-                let (_, incoming) = next_in(&mut peer, Duration::from_mins(10)).await;
-                let Incoming::Piece { piece: number, bytes, .. } = incoming else { continue };
-                peer.transport.send_piece(next, piece(number, Lane::Urgent, bytes)).unwrap();
-            }
-        });
-    }
-    let mut last = last;
+    peers.into_iter().skip(1).for_each(|peer| _ = tasks.spawn(pass_on(peer)));
     last.connected(NodeId([NODES - 2; 32])).await;
     for number in 0..20 {
         let (_, Incoming::Piece { piece, .. }) = next_in(&mut last, Duration::from_mins(10)).await else {
