@@ -11,6 +11,7 @@ mod piece;
 mod priority;
 mod wants;
 pub mod rate;
+pub mod store;
 pub mod transport;
 
 pub use id::{NodeId, TaskId, Vouch};

@@ -1,0 +1,235 @@
+//! Pieces on disk.
+//!
+//! ```text
+//! <directory>/lock                            held by the one process that uses it
+//! <directory>/<task>/meta.json                what the task is, written whole before anything is in it
+//! <directory>/<task>/data                     the blob, sparse
+//! <directory>/<task>/map                      a bit for each good piece, lowest bit first
+//! ```
+//!
+//! A bit is written only after its piece is durable, so that a process or a machine may die at any instant. Pieces whose
+//! standing is provisional have no bit: they are gone after a restart. Whole tasks are evicted, the least recently used
+//! first, and never one that is in use: [`Stored`] is that use.
+//!
+//! All calls block on the disk: from async code they belong on threads for that.
+
+mod flush;
+mod map;
+mod meta;
+mod space;
+mod stored;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub use meta::Kept;
+pub use space::Budget;
+pub use stored::{Standing, Stored};
+
+use crate::{PieceIndex, PieceLayout, TaskId, Vouch};
+use flush::Flusher;
+use meta::Meta;
+use table::{Removed, Table};
+
+/// Why something is not stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be used.
+    #[error("{}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process uses the directory.
+    #[error("{} is used by another process", .0.display())]
+    InUse(PathBuf),
+    /// A file of a task.
+    #[error("{what} of task {task}")]
+    File {
+        /// The task.
+        task: TaskId,
+        /// What was done.
+        what: &'static str,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The disk is full, or would be fuller than allowed; nothing that may be evicted is left.
+    #[error(
+        "the disk has {free} bytes free, and {keep} are to be left: nothing is stored until there is room"
+    )]
+    DiskFull {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are to be left free.
+        keep: u64,
+    },
+    /// All of the budget is in use.
+    #[error("all of the {budget} bytes for pieces are in use")]
+    BudgetFull {
+        /// The budget.
+        budget: u64,
+    },
+    /// The task is in use with another layout.
+    #[error("task {0} is in use with another length or piece size")]
+    OtherLayout(TaskId),
+    /// Bytes that are not of the piece's length.
+    #[error("{found} bytes for a piece of {expected}")]
+    Length {
+        /// How many were given.
+        found: usize,
+        /// How many the piece has.
+        expected: u32,
+    },
+    /// A piece that is not there.
+    #[error("piece {0} is not there")]
+    Missing(u32),
+}
+
+/// The pieces of a node. Dropping it makes everything durable.
+#[derive(Debug)]
+pub struct Store {
+    /// Ends first: the directory is another process's only when everything is durable.
+    flusher: Flusher,
+    shared: Shared,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    _lock: File,
+}
+
+/// A task that the store has something of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its name.
+    pub task: TaskId,
+    /// How it is cut.
+    pub layout: PieceLayout,
+    /// What vouches for its pieces.
+    pub kept: Kept,
+    /// How many bytes are there.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Opens the store in `directory`, which is made where it is not there. What cannot be read again is removed.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the directory cannot be used.
+    pub fn open(directory: &Path, budget: Budget) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Directory { path: directory.to_owned(), source };
+        fs::create_dir_all(directory).map_err(failed)?;
+        let lock = File::create(directory.join("lock")).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::InUse(directory.to_owned()),
+            TryLockError::Error(error) => failed(error),
+        })?;
+        let table = Table::read(directory, budget).map_err(failed)?;
+        let shared = Shared { table: Mutex::new(table), _lock: lock };
+        let flusher = Flusher::start().map_err(failed)?;
+        Ok(Self { flusher, shared })
+    }
+
+    /// Everything that the store has, the most recently used first.
+    #[must_use]
+    pub fn known(&self) -> Vec<Known> {
+        self.shared.table().known()
+    }
+
+    /// Bytes of pieces.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shared.table().bytes()
+    }
+
+    /// Changes what may be stored. What is beyond it is evicted when something is stored next.
+    pub fn set_budget(&self, budget: Budget) {
+        self.shared.table().set_budget(budget);
+    }
+
+    /// Uses a task, which is begun where nothing of it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`] where its files cannot be made or read, and where it is in use with another layout.
+    pub fn task(&self, vouch: Vouch<'_>, layout: PieceLayout) -> Result<Arc<Stored>, StoreError> {
+        let meta = Meta::new(vouch, layout);
+        let mut table = self.shared.table();
+        if let Some(stored) = table.open(meta.task)? {
+            if stored.layout() == layout {
+                return Ok(stored);
+            }
+            drop(stored);
+            let removed = table.take_out(meta.task).ok_or(StoreError::OtherLayout(meta.task))?;
+            removed.delete();
+        }
+        table.create(meta)
+    }
+
+    /// Stores a piece with the standing that it has; says whether it was stored. A good one stays as it is, and a
+    /// provisional one unless this one is good.
+    ///
+    /// # Errors
+    /// [`StoreError`] where there is no room, or the piece cannot be written.
+    pub fn put(
+        &self,
+        stored: &Stored,
+        piece: PieceIndex,
+        bytes: &[u8],
+        standing: Standing,
+    ) -> Result<bool, StoreError> {
+        let Some(place) = stored.begin(piece, bytes.len(), standing)? else { return Ok(false) };
+        let room = self.shared.reserve(place.more())?;
+        place.write(bytes, standing).map_err(|error| room.explain(error))?;
+        if standing == Standing::Good {
+            self.flusher.wrote(stored.files(), bytes.len());
+        }
+        Ok(true)
+    }
+
+    /// Makes all provisional pieces good: the whole has been checked.
+    pub fn confirm(&self, stored: &Stored) {
+        if stored.confirm() {
+            self.flusher.wrote(stored.files(), 0);
+        }
+    }
+
+    /// Takes a piece away: it is not what it should be.
+    ///
+    /// # Errors
+    /// [`StoreError::File`] where the disk does not forget it.
+    pub fn forget(&self, stored: &Stored, piece: PieceIndex) -> Result<(), StoreError> {
+        stored.forget(piece)
+    }
+
+    /// Forgets all about a task that is not in use; says whether it did.
+    pub fn remove(&self, task: TaskId) -> bool {
+        let removed = self.shared.table().take_out(task);
+        removed.map(Removed::delete).is_some()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.table().note_uses();
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

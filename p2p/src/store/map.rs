@@ -1,0 +1,94 @@
+//! The bits that say which pieces are good, on disk.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    path::Path,
+};
+
+use crate::{PieceBitmap, PieceIndex, PieceLayout};
+
+/// The file, and a copy of what it should hold.
+#[derive(Debug)]
+pub(super) struct MapFile {
+    file: File,
+    bits: Vec<u8>,
+}
+
+impl MapFile {
+    /// A map without bits. All of it is on disk, so that setting a bit needs no room.
+    pub(super) fn create(path: &Path, layout: PieceLayout) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        let bits = vec![0; layout.count().div_ceil(8) as usize];
+        file.write_all_at(&bits, 0)?;
+        file.sync_all()?;
+        Ok(Self { file, bits })
+    }
+
+    /// Reads a map, and what it says.
+    pub(super) fn open(path: &Path, layout: PieceLayout) -> io::Result<(Self, PieceBitmap)> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let len = layout.count().div_ceil(8) as usize;
+        if file.metadata()?.len() != len as u64 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bits = vec![0; len];
+        file.read_exact_at(&mut bits, 0)?;
+        let good = PieceBitmap::from_bytes(layout, &bits).map_err(io::Error::other)?;
+        Ok((Self { file, bits }, good))
+    }
+
+    /// Sets bits, durable on return. The pieces must be durable already.
+    pub(super) fn set(&mut self, pieces: &[PieceIndex]) -> io::Result<()> {
+        self.change(pieces, |byte, bit| *byte |= bit)
+    }
+
+    /// Clears a bit, durable on return.
+    pub(super) fn clear(&mut self, piece: PieceIndex) -> io::Result<()> {
+        let set = self.bits.get(piece.slot() / 8).is_some_and(|byte| byte >> (piece.slot() % 8) & 1 == 1);
+        if set { self.change(&[piece], |byte, bit| *byte &= !bit) } else { Ok(()) }
+    }
+
+    fn change(&mut self, pieces: &[PieceIndex], change: impl Fn(&mut u8, u8)) -> io::Result<()> {
+        let mut changed: Option<Range<usize>> = None;
+        for piece in pieces {
+            let at = piece.slot() / 8;
+            let Some(byte) = self.bits.get_mut(at) else { continue };
+            change(byte, 1 << (piece.slot() % 8));
+            changed = Some(changed.map_or(at..at + 1, |c| c.start.min(at)..c.end.max(at + 1)));
+        }
+        let Some(changed) = changed else { return Ok(()) };
+        self.file.write_all_at(&self.bits[changed.clone()], changed.start as u64)?;
+        self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_read_as_they_were_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, layout) = (dir.path().join("map"), PieceLayout::new(100 << 20, 1 << 20).unwrap());
+        let piece = |number| layout.piece(number).unwrap();
+        let mut map = MapFile::create(&path, layout).unwrap();
+        map.set(&[3, 50, 99].map(piece)).unwrap();
+        map.clear(piece(50)).unwrap();
+        map.clear(piece(51)).unwrap();
+        let (_, good) = MapFile::open(&path, layout).unwrap();
+        assert!(good.iter().eq([3, 99].map(piece)));
+    }
+
+    #[test]
+    fn a_map_of_another_length_or_with_foreign_bits_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, layout) = (dir.path().join("map"), PieceLayout::new(9 << 20, 1 << 20).unwrap());
+        for bytes in [&[0_u8][..], &[0, 0, 0], &[0, 2]] {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(MapFile::open(&path, layout).is_err(), "{bytes:?}");
+        }
+    }
+}

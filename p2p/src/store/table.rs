@@ -1,0 +1,224 @@
+//! Which tasks there are, and which of them are in use.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{
+    Budget, Known, StoreError,
+    meta::Meta,
+    stored::{self, Stored},
+};
+use crate::TaskId;
+
+/// Most tasks that are kept open while nobody uses them.
+const OPEN: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Table {
+    directory: PathBuf,
+    entries: HashMap<TaskId, Entry>,
+    /// Bytes of pieces that are being written.
+    reserved: u64,
+    budget: Budget,
+}
+
+#[derive(Debug)]
+struct Entry {
+    meta: Meta,
+    /// Bytes and last use, while it is not open.
+    bytes: u64,
+    used: SystemTime,
+    open: Option<Arc<Stored>>,
+}
+
+impl Entry {
+    /// Whether somebody has it. Nobody can get it while the table is locked.
+    fn in_use(&self) -> bool {
+        self.open.as_ref().is_some_and(|stored| Arc::strong_count(stored) > 1)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.open.as_ref().map_or(self.bytes, |stored| stored.bytes())
+    }
+
+    fn used(&self) -> SystemTime {
+        self.open.as_ref().map_or(self.used, |stored| stored.used().max(self.used))
+    }
+}
+
+/// A task that nobody knows any more, whose files are to be deleted.
+#[derive(Debug)]
+pub(super) struct Removed(PathBuf);
+
+impl Removed {
+    /// Takes a while; not to be done while the table is locked.
+    pub(super) fn delete(self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "cannot delete a task");
+        }
+    }
+}
+
+impl Table {
+    /// Reads what is in `directory`. What is not whole is deleted.
+    pub(super) fn read(directory: &Path, budget: Budget) -> io::Result<Self> {
+        let mut table =
+            Self { directory: directory.to_owned(), entries: HashMap::new(), reserved: 0, budget };
+        for found in fs::read_dir(directory)? {
+            let path = found?.path();
+            if !path.is_dir() {
+                continue;
+            }
+            match read_task(&path) {
+                Ok(entry) => _ = table.entries.insert(entry.meta.task, entry),
+                Err(error) => {
+                    tracing::info!(%error, path = %path.display(), "a task that cannot be read is deleted");
+                    Removed(path).delete();
+                }
+            }
+        }
+        Ok(table)
+    }
+
+    pub(super) fn known(&self) -> Vec<Known> {
+        let mut entries: Vec<_> = self.entries.values().collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.used()));
+        let known = |entry: &Entry| {
+            let Meta { task, layout, kept } = entry.meta;
+            Known { task, layout, kept, bytes: entry.bytes() }
+        };
+        entries.into_iter().map(known).collect()
+    }
+
+    /// Bytes of all pieces.
+    pub(super) fn bytes(&self) -> u64 {
+        self.entries.values().map(Entry::bytes).sum::<u64>() + self.reserved
+    }
+
+    pub(super) const fn budget(&self) -> Budget {
+        self.budget
+    }
+
+    pub(super) fn set_budget(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
+    pub(super) fn reserve(&mut self, bytes: u64) {
+        self.reserved += bytes;
+    }
+
+    pub(super) fn unreserve(&mut self, bytes: u64) {
+        self.reserved -= bytes;
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn path(&self, task: TaskId) -> PathBuf {
+        self.directory.join(hex::encode(task.as_bytes()))
+    }
+
+    /// The task, if there is anything of it.
+    pub(super) fn open(&mut self, task: TaskId) -> Result<Option<Arc<Stored>>, StoreError> {
+        let path = self.path(task);
+        let Some(entry) = self.entries.get_mut(&task) else { return Ok(None) };
+        entry.used = SystemTime::now();
+        if let Some(stored) = &entry.open {
+            return Ok(Some(stored.clone()));
+        }
+        match Stored::open(entry.meta, &path) {
+            Ok(stored) => {
+                let stored = Arc::new(stored);
+                entry.open = Some(stored.clone());
+                self.close_unused();
+                Ok(Some(stored))
+            }
+            // Somebody has tampered with it: it begins anew.
+            Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::InvalidData].contains(&error.kind()) => {
+                tracing::warn!(%error, %task, "a task that cannot be read is deleted");
+                self.take_out(task).into_iter().for_each(Removed::delete);
+                Ok(None)
+            }
+            Err(source) => Err(StoreError::File { task, what: "open", source }),
+        }
+    }
+
+    /// Makes a task that is not there.
+    pub(super) fn create(&mut self, meta: Meta) -> Result<Arc<Stored>, StoreError> {
+        let failed = |source| StoreError::File { task: meta.task, what: "create", source };
+        let path = self.path(meta.task);
+        // Under its name it is whole.
+        let begun = self.directory.join(format!(".new-{}", hex::encode(meta.task.as_bytes())));
+        if begun.exists() {
+            fs::remove_dir_all(&begun).map_err(failed)?;
+        }
+        fs::create_dir(&begun).map_err(failed)?;
+        let stored = Arc::new(Stored::create(meta, &begun).map_err(failed)?);
+        fs::rename(&begun, &path).map_err(failed)?;
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        let entry = Entry { meta, bytes: 0, used: SystemTime::now(), open: Some(stored.clone()) };
+        self.entries.insert(meta.task, entry);
+        self.close_unused();
+        Ok(stored)
+    }
+
+    /// Takes a task out unless it is in use.
+    pub(super) fn take_out(&mut self, task: TaskId) -> Option<Removed> {
+        self.entries.get(&task).filter(|entry| !entry.in_use())?;
+        self.entries.remove(&task);
+        let (path, gone) =
+            (self.path(task), self.directory.join(format!(".gone-{}", hex::encode(task.as_bytes()))));
+        // Under this name it is deleted at the next start if it is not before.
+        match fs::rename(&path, &gone) {
+            Ok(()) => Some(Removed(gone)),
+            Err(_) => Some(Removed(path)),
+        }
+    }
+
+    /// Takes out the task that was not used for the longest time.
+    pub(super) fn take_out_oldest(&mut self) -> Option<Removed> {
+        let unused = self.entries.iter().filter(|(_, entry)| !entry.in_use() && entry.bytes() > 0);
+        let (task, _) = unused.min_by_key(|(_, entry)| entry.used())?;
+        self.take_out(*task)
+    }
+
+    /// Closes tasks that nobody uses, if many are open.
+    fn close_unused(&mut self) {
+        if self.entries.values().filter(|entry| entry.open.is_some()).count() <= OPEN {
+            return;
+        }
+        let directory = self.directory.clone();
+        for entry in self.entries.values_mut().filter(|entry| !entry.in_use()) {
+            let Some(stored) = entry.open.as_ref().filter(|stored| stored.is_clean()) else { continue };
+            entry.bytes = stored.release_unknown();
+            entry.used = entry.used();
+            entry.open = None;
+            stored::set_last_used(&directory.join(hex::encode(entry.meta.task.as_bytes())), entry.used);
+        }
+    }
+
+    /// Notes for the next start when each task was used.
+    pub(super) fn note_uses(&self) {
+        for entry in self.entries.values().filter(|entry| entry.open.is_some()) {
+            stored::set_last_used(&self.path(entry.meta.task), entry.used());
+        }
+    }
+}
+
+/// Reads a task, and gives back to the disk what the process before did not know to be good.
+fn read_task(path: &Path) -> io::Result<Entry> {
+    let meta = Meta::read(&path.join("meta.json"))?;
+    if path.file_name().and_then(|name| name.to_str()) != Some(&hex::encode(meta.task.as_bytes())) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "named otherwise than it is"));
+    }
+    let stored = Stored::open(meta, path)?;
+    let bytes = stored.release_unknown();
+    Ok(Entry { meta, bytes, used: stored::last_used(path), open: None })
+}
