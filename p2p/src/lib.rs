@@ -18,3 +18,4 @@ pub use id::{NodeId, TaskId, Vouch};
 pub use identity::{ClusterSecret, Identity, Token};
 pub use piece::{BitmapError, LayoutError, PieceBitmap, PieceIndex, PieceLayout};
 pub use priority::Priority;
+pub use p2p_pieces::{BitmapError, LayoutError, ListError, PieceBitmap, PieceIndex, PieceLayout, PieceList};

@@ -10,21 +10,22 @@ const WARN_LINES: usize = 400;
 const FAIL_LINES: usize = 600;
 
 /// Our crates, and which of ours each may link. Tests may use everything.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("nydusd/rafs", &[]),
     ("misc/registry", &[]),
     ("misc/service", &[]),
     ("nydusd/api", &[]),
     ("nydusd/storage", &["rafs", "registry"]),
     ("nydusd", &["storage", "rafs", "nydusd-api", "registry", "service"]),
-    ("builder", &["rafs", "registry", "service"]),
+    ("builder", &["p2p-pieces", "rafs", "registry", "service"]),
     ("misc/cli", &["builder", "registry", "nydusd-api", "service"]),
     ("p2p/api", &[]),
-    ("p2p", &["p2p-api", "registry", "service"]),
+    ("p2p/pieces", &[]),
+    ("p2p", &["p2p-api", "p2p-pieces", "registry", "service"]),
     ("snapshotter", &["nydusd-api", "registry", "service"]),
     ("misc/xtask", &[]),
 ];
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "rafs",
     "registry",
     "service",
@@ -33,6 +34,7 @@ const OURS: [&str; 12] = [
     "nydusd",
     "builder",
     "p2p-api",
+    "p2p-pieces",
     "p2p",
     "shoal",
     "snapshotter",

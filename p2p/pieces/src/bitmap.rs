@@ -1,6 +1,6 @@
 //! Which pieces there are.
 
-use super::{PieceIndex, PieceLayout};
+use crate::{PieceIndex, PieceLayout};
 
 /// A set of pieces of one blob.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,10 @@
 //! How a blob is cut into pieces. A piece is the unit of transfer between nodes.
 
-mod bitmap;
-
 use std::ops::Range;
-
-pub use bitmap::{BitmapError, PieceBitmap};
 
 /// Number of a piece within its blob. Only a [`PieceLayout`] makes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PieceIndex(u32);
+pub struct PieceIndex(pub(crate) u32);
 
 impl PieceIndex {
     /// The number itself.
