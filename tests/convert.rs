@@ -6,14 +6,17 @@ mod oci_layout;
 #[path = "support/rafs_content.rs"]
 mod rafs_content;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use builder::{ConvertOptions, Platforms, convert::Silent};
+use p2p_pieces::PieceList;
 use registry::testing::{Fault, TestRegistry};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use self::oci_layout::{
-    DOCKER, Layer, Layout, OCI, files, follow, gzip, image_tree, layers, one_image, read_json, sha256, tar_of,
+    DOCKER, Layer, Layout, OCI, bootstrap_files, files, follow, gzip, image_tree, layers, one_image,
+    read_json, sha256, tar_of,
 };
 
 #[test]
@@ -56,6 +59,40 @@ fn manifest_and_config_tell_what_snapshotters_look_for() {
     assert!(diff_ids[..4].iter().zip(made).all(|(id, layer)| *id == layer["digest"]));
     assert_eq!(config["config"]["Healthcheck"]["Test"][0], "NONE", "fields that OCI does not know stay");
     assert_eq!(config["history"][1]["comment"], "Nydus Bootstrap Layer");
+}
+
+#[test]
+fn the_bootstrap_layer_lists_the_pieces_of_each_blob_once() {
+    let layout = Layout::new();
+    // Too mixed up to be compressed, so that its blob has several pieces; twice, and one without content.
+    let mixed: Vec<u8> = (0_u32..80_000).flat_map(|n| Sha256::digest(n.to_le_bytes())).collect();
+    let plain = tar_of(&[("mixed", tar::EntryType::Regular, &mixed)]);
+    let mixed =
+        || Layer { media_type: format!("{OCI}.layer.v1.tar"), stored: plain.clone(), plain: plain.clone() };
+    let all = layers().into_iter().chain([mixed(), mixed()]).collect::<Vec<_>>();
+    layout.tag(layout.image(&all, "amd64", false), "v1");
+    layout.convert(layout.options("oci:DIR/out")).unwrap();
+    let out = layout.path("out");
+    let manifest = follow(&out, &read_json(&out.join("index.json"))["manifests"][0]);
+    let mut files = bootstrap_files(&out, &manifest);
+    let blobs = manifest["layers"].as_array().unwrap();
+    let blobs: BTreeSet<_> =
+        blobs[..6].iter().map(|blob| blob["digest"].as_str().unwrap()[7..].to_owned()).collect();
+    assert_eq!(blobs.len(), 5);
+    let mut most = 0;
+    for hex in blobs {
+        let list = files.remove(&format!("image/{hex}.pieces")).unwrap();
+        let list = PieceList::decode(&list).unwrap();
+        let blob = std::fs::read(out.join("blobs/sha256").join(&hex)).unwrap();
+        assert_eq!((list.layout().len(), list.layout().piece_size()), (blob.len() as u64, 1 << 20));
+        let mut pieces = blob.chunks(1 << 20);
+        for piece in list.layout().pieces() {
+            assert!(list.vouches_for(piece, pieces.next().unwrap()), "{piece:?} of {hex}");
+        }
+        most = most.max(list.layout().count());
+    }
+    assert_eq!(most, 3);
+    assert!(!files.keys().any(|name| name.ends_with(".pieces")), "{:?}", files.keys());
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod image;
 mod layer;
 mod location;
 mod manifest;
+mod pieces;
 mod platform;
 pub mod progress;
 pub mod report;

@@ -114,18 +114,23 @@ pub(crate) fn follow(layout: &Path, descriptor: &Value) -> Value {
 
 /// The merged tree of a converted image.
 pub(crate) fn image_tree(layout: &Path, manifest: &Value) -> Tree {
+    let mut files = bootstrap_files(layout, manifest);
+    Bootstrap::open(files.remove("image/image.boot").unwrap()).unwrap().to_tree().unwrap()
+}
+
+/// The files in a converted image's last layer.
+pub(crate) fn bootstrap_files(layout: &Path, manifest: &Value) -> BTreeMap<String, Vec<u8>> {
     let digest = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap();
     let stored = std::fs::read(layout.join("blobs/sha256").join(&digest[7..])).unwrap();
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&stored[..]));
+    let mut files = BTreeMap::new();
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();
-        if entry.path().unwrap() == Path::new("image/image.boot") {
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes).unwrap();
-            return Bootstrap::open(bytes).unwrap().to_tree().unwrap();
-        }
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        files.insert(entry.path().unwrap().display().to_string(), bytes);
     }
-    panic!("no bootstrap");
+    files
 }
 
 /// Every file of a layout with its digest.

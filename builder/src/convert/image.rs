@@ -9,6 +9,7 @@ use std::{
 };
 
 use oci_spec::image::Descriptor;
+use p2p_pieces::PieceList;
 use tempfile::TempDir;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -59,6 +60,7 @@ impl Drop for StopOnDrop {
 /// A layer that stands in the target.
 struct Done {
     built: BuiltLayer,
+    pieces: PieceList,
     report: LayerReport,
 }
 
@@ -95,7 +97,7 @@ impl Converter {
     ) -> Result<(Descriptor, Vec<u8>, ImageReport), ConvertError> {
         let layers = self.layers(image).await?;
         let bootstrap = self.merge(image, layers.clone()).await?;
-        let built: Vec<_> = layers.iter().map(|layer| &layer.built).collect();
+        let built: Vec<_> = layers.iter().map(|layer| (&layer.built, &layer.pieces)).collect();
         let (bootstrap, diff_id) =
             bootstrap_layer(&bootstrap, &built).map_err(ConvertError::file("make the bootstrap layer"))?;
         let mut diff_ids: Vec<_> = layers.iter().map(|layer| layer.report.digest.clone()).collect();
@@ -176,7 +178,7 @@ impl Shared {
         })
         .await
         .map_err(|_| ConvertError::Stopped)?;
-        let (built, file) = converted?;
+        let (built, pieces, file) = converted?;
         drop(turn);
         let hex = hex::encode(built.sha256);
         let sent = self.target.blob(&hex, built.size, file).await?;
@@ -189,7 +191,10 @@ impl Shared {
             chunks: built.chunk_count(),
             sent,
         };
-        self.done.lock().expect("no holder panics").insert(task.digest, Arc::new(Done { built, report }));
+        self.done
+            .lock()
+            .expect("no holder panics")
+            .insert(task.digest, Arc::new(Done { built, pieces, report }));
         Ok(())
     }
 }

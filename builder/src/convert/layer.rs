@@ -9,9 +9,10 @@ use std::{
     },
 };
 
+use p2p_pieces::PieceList;
 use tempfile::TempPath;
 
-use super::{ConvertError, Event, Progress};
+use super::{ConvertError, Event, Progress, pieces::ListingWriter};
 use crate::{
     BuildError,
     create::{BuiltLayer, LayerOptions, build_layer},
@@ -37,7 +38,7 @@ pub(super) fn convert_layer(
     work: &Path,
     progress: &Arc<dyn Progress>,
     is_stopped: &Arc<AtomicBool>,
-) -> Result<(BuiltLayer, TempPath), ConvertError> {
+) -> Result<(BuiltLayer, PieceList, TempPath), ConvertError> {
     progress.event(Event::LayerStarted { layer: &task.digest, size: task.size });
     let tell = {
         let (progress, layer, is_stopped) = (progress.clone(), task.digest.clone(), is_stopped.clone());
@@ -56,9 +57,12 @@ pub(super) fn convert_layer(
     let out = tempfile::Builder::new().prefix("layer-").tempfile_in(work);
     let out = out.map_err(ConvertError::file(format!("create a file in {}", work.display())))?;
     let mut source = TarSource::new(LayerStream::new(stored, tell));
-    let built = build_layer(&mut source, out.as_file(), options).map_err(blame)?;
+    let mut listed = ListingWriter::new(out.as_file());
+    let built = build_layer(&mut source, &mut listed, options).map_err(blame)?;
+    let pieces =
+        listed.finish().map_err(|error| blame(BuildError::write("blob")(io::Error::other(error))))?;
     check(task, source.into_inner()).map_err(blame)?;
-    Ok((built, out.into_temp_path()))
+    Ok((built, pieces, out.into_temp_path()))
 }
 
 /// The layer must be the one that the manifest and the config name.

@@ -6,6 +6,7 @@ use flate2::{Compression, write::GzEncoder};
 use oci_spec::image::{
     Descriptor, DescriptorBuilder, ImageIndex, ImageManifest, ImageManifestBuilder, MediaType,
 };
+use p2p_pieces::PieceList;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -209,7 +210,7 @@ fn described(
 /// The layer that carries the bootstrap, and the compressed form's diff id.
 pub(super) fn bootstrap_layer(
     bootstrap: &[u8],
-    layers: &[&BuiltLayer],
+    layers: &[(&BuiltLayer, &PieceList)],
 ) -> std::io::Result<(Vec<u8>, String)> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut directory = tar::Header::new_ustar();
@@ -218,11 +219,12 @@ pub(super) fn bootstrap_layer(
     append(&mut tar, directory, "image/", &[])?;
     append(&mut tar, file_header(), "image/image.boot", bootstrap)?;
     let mut seen = std::collections::HashSet::new();
-    for layer in layers.iter().filter(|layer| !layer.blob_meta.is_empty()) {
-        if seen.insert(layer.sha256) {
-            let name = format!("image/{}.blob.meta", hex::encode(layer.sha256));
-            append(&mut tar, file_header(), &name, &layer.blob_meta)?;
+    for (layer, pieces) in layers.iter().filter(|(layer, _)| seen.insert(layer.sha256)) {
+        let name = hex::encode(layer.sha256);
+        if !layer.blob_meta.is_empty() {
+            append(&mut tar, file_header(), &format!("image/{name}.blob.meta"), &layer.blob_meta)?;
         }
+        append(&mut tar, file_header(), &format!("image/{name}.pieces"), &pieces.encode())?;
     }
     let tar = tar.into_inner()?;
     let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&tar)));
