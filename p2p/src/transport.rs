@@ -9,6 +9,10 @@
 //!   is lost then. `Closed` is also how one's own `disconnect` ends.
 //! - Messages of one node arrive in the order in which they were sent; so do pieces of one lane. Messages and urgent pieces
 //!   go before background pieces, but not into the middle of one.
+//! - Each piece that was queued is told of as [`Incoming::Sent`] when it has left, unless it is withdrawn or the connection
+//!   ends before.
+//! - A connection that is ending is still one: a `connect` at that time is answered by its `Closed`.
+//! - Events are to be received steadily: while many wait, connections stand still.
 //! - Queues are bounded: `send` says [`Refused::Full`] when the other does not keep up.
 //!
 //! [`Pool`] does this over TLS; [`channel`] does it within one process, with delay, loss and partitions.
@@ -50,6 +54,13 @@ pub enum Incoming {
         piece: u32,
         /// What came.
         bytes: Bytes,
+    },
+    /// A piece of one's own has left, but for what the network holds of it.
+    Sent {
+        /// Of which task.
+        task: TaskId,
+        /// Its number.
+        piece: u32,
     },
     /// It is over, or did not come about.
     Closed(Closed),

@@ -82,9 +82,10 @@ where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let (reader, writer) = tokio::io::split(stream);
-    let (stop, outbox, mut halves) = (ends.stop.clone(), ends.outbox.clone(), JoinSet::new());
+    let (stop, mut halves) = (ends.stop.clone(), JoinSet::new());
+    let (outbox, sent) = (ends.outbox.clone(), Told { node: ends.node, events: ends.events.clone() });
     halves.spawn(read(reader, ends));
-    halves.spawn(write(writer, outbox));
+    halves.spawn(write(writer, outbox, sent));
     let why = tokio::select! {
         why = stop.stopped() => why,
         ended = halves.join_next() => match ended {
@@ -124,17 +125,23 @@ async fn receive<S: AsyncRead>(reader: &mut ReadHalf<S>) -> Result<Option<Incomi
     })
 }
 
-async fn write<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>) -> Closed {
+/// Who hears of pieces that have left.
+struct Told {
+    node: NodeId,
+    events: mpsc::Sender<Event>,
+}
+
+async fn write<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>, told: Told) -> Closed {
     loop {
         let item = match timeout(KEEP_ALIVE, outbox.next()).await {
             Ok(item) => item,
             Err(_) => Item::Frame(ALIVE),
         };
-        let mut written = send(&mut writer, item).await;
+        let mut written = send(&mut writer, item, &told).await;
         while written.is_ok()
             && let Some(item) = outbox.try_next()
         {
-            written = send(&mut writer, item).await;
+            written = send(&mut writer, item, &told).await;
         }
         if let Err(why) = written.and(in_time(writer.flush()).await) {
             return why;
@@ -142,15 +149,21 @@ async fn write<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>) -> 
     }
 }
 
-async fn send<S: AsyncWrite>(writer: &mut WriteHalf<S>, item: Item) -> Result<(), Closed> {
+async fn send<S: AsyncWrite>(writer: &mut WriteHalf<S>, item: Item, told: &Told) -> Result<(), Closed> {
     match item {
         Item::Frame(frame) => in_time(writer.write_all(&frame)).await,
-        Item::Piece(piece) => send_piece(writer, piece).await,
+        Item::Piece(piece) => {
+            send_piece(writer, &piece).await?;
+            // All of it, before it is told.
+            in_time(writer.flush()).await?;
+            let sent = Incoming::Sent { task: piece.task, piece: piece.piece };
+            told.events.send((told.node, sent)).await.map_err(|_| Closed::Here)
+        }
     }
 }
 
-async fn send_piece<S: AsyncWrite>(writer: &mut WriteHalf<S>, piece: Outgoing) -> Result<(), Closed> {
-    let Ok(head) = frame::announce(&piece) else { return Ok(()) };
+async fn send_piece<S: AsyncWrite>(writer: &mut WriteHalf<S>, piece: &Outgoing) -> Result<(), Closed> {
+    let Ok(head) = frame::announce(piece) else { return Ok(()) };
     in_time(writer.write_all(&head)).await?;
     for step in piece.bytes.chunks(STEP as usize) {
         if let Some(limit) = &piece.limit {

@@ -2,7 +2,7 @@
 //!
 //! The one that dials greets first. The other answers only if it wants the connection, so that the first knows.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use p2p_api::peer::{Body, Hello};
@@ -20,6 +20,8 @@ use super::{
 };
 use crate::{Identity, NodeId, identity};
 
+/// How many bytes the kernel takes beyond what is under way.
+const UNSENT: u32 = 128 << 10;
 /// How long it may take until a node that is dialed has answered.
 pub(super) const DIAL: Duration = Duration::from_secs(2);
 /// How long a node that dials may take to prove who it is.
@@ -51,7 +53,7 @@ pub(super) async fn dial(
     let unreachable = |error: &dyn std::error::Error| DialFailed::Unreachable(error.to_string());
     let config = identity.client_config(expected).map_err(|error| unreachable(&error))?;
     let stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
-    stream.set_nodelay(true).map_err(|error| unreachable(&error))?;
+    tune(&stream).map_err(|error| unreachable(&error))?;
     let name = ServerName::IpAddress(address.ip().into());
     let stream =
         TlsConnector::from(config).connect(name, stream).await.map_err(|error| unreachable(&error))?;
@@ -65,9 +67,15 @@ pub(super) async fn dial(
     }
 }
 
+/// Sends at once, and takes no more than the network does: what the kernel holds, nothing urgent can overtake.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)
+}
+
 /// Lets a node that dialed prove who it is, and hears its greeting.
 pub(super) async fn accept(config: Arc<ServerConfig>, stream: TcpStream) -> Result<Met, Closed> {
-    stream.set_nodelay(true).map_err(frame::failed)?;
+    tune(&stream).map_err(frame::failed)?;
     let stream = TlsAcceptor::from(config).accept(stream).await.map_err(frame::failed)?;
     let mut stream = TlsStream::Server(stream);
     let node = proven(&stream)?;

@@ -7,6 +7,7 @@ mod tls;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::*;
 
@@ -61,6 +62,14 @@ impl Peer {
         }
     }
 
+    /// Goes on without anybody who listens; what is sent is sent.
+    fn deaf(mut self) -> Deaf {
+        let transport = self.transport.clone();
+        let listening =
+            AbortOnDropHandle::new(tokio::spawn(async move { while self.events.recv().await.is_some() {} }));
+        Deaf { transport, _listening: listening }
+    }
+
     fn say(&self, to: NodeId, number: u32) -> Result<(), Refused> {
         self.transport.send(to, note(number))
     }
@@ -70,6 +79,12 @@ impl Peer {
         let more = timeout(Duration::from_millis(300), self.events.recv()).await;
         assert!(more.is_err(), "{more:?}");
     }
+}
+
+/// A node whose events nobody wants.
+struct Deaf {
+    transport: Arc<dyn Transport>,
+    _listening: AbortOnDropHandle<()>,
 }
 
 fn task() -> TaskId {

@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{
     super::{
-        Closed, Incoming,
+        Closed, Incoming, Outgoing,
         connection::STALLED,
         frame::{self, Frame, SILENT},
         outbox::{Item, Outbox},
@@ -49,21 +49,22 @@ impl Way<'_> {
     async fn send(&self, steps: mpsc::Sender<Step>) -> Closed {
         let mut last = Instant::now();
         loop {
-            let (len, limit, whole) = match self.outbox.next().await {
+            let (len, piece, whole) = match self.outbox.next().await {
                 Item::Frame(bytes) => match frame::read(&mut bytes.as_ref()).await {
                     Ok(Frame::Message(body)) => (bytes.len(), None, Incoming::Message(body)),
                     _ => continue,
                 },
                 Item::Piece(out) => {
-                    let len = out.bytes.len();
-                    (len, out.limit, Incoming::Piece { task: out.task, piece: out.piece, bytes: out.bytes })
+                    let (len, bytes) = (out.bytes.len(), out.bytes.clone());
+                    let (task, piece) = (out.task, out.piece);
+                    (len, Some(out), Incoming::Piece { task, piece, bytes })
                 }
             };
             let (mut rest, mut whole) = (len, Some(whole));
             while whole.is_some() {
                 let bytes = step_of(rest);
                 rest -= bytes as usize;
-                if let Some(limit) = &limit {
+                if let Some(limit) = piece.as_ref().and_then(|piece| piece.limit.as_ref()) {
                     limit.take(bytes).await;
                 }
                 let (begins, ends) = self.from.1.up.take(Instant::now(), bytes);
@@ -75,6 +76,9 @@ impl Way<'_> {
                     return Closed::Here;
                 }
                 sleep_until(ends).await;
+            }
+            if let Some(Outgoing { task, piece, .. }) = piece {
+                link::tell(self.from.1, self.to.0, Incoming::Sent { task, piece }).await;
             }
         }
     }

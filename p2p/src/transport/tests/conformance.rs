@@ -24,6 +24,7 @@ macro_rules! conforms {
             a_queue_is_bounded_and_nothing_queued_is_lost
             what_is_taken_back_does_not_arrive
             a_limit_holds
+            what_has_left_is_told
             a_node_does_not_talk_to_itself
         );
     };
@@ -64,12 +65,13 @@ pub(super) async fn what_is_sent_while_dialing_is_not_lost(bed: &mut impl Bed) {
 
 pub(super) async fn pieces_of_every_size_arrive_whole(bed: &mut impl Bed) {
     let (a, mut b) = pair(bed).await;
+    let (id, a) = (a.id(), a.deaf());
     let largest = PieceLayout::MAX_SIZE as usize;
     for (number, len) in (0..).zip([0, 1, 65_535, 65_536, 65_537, 1 << 20, largest]) {
         let bytes: Bytes = (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect();
         a.transport.send_piece(b.id(), piece(number, Lane::Background, bytes.clone())).unwrap();
         let (from, Incoming::Piece { task: of, piece, bytes: found }) = b.next().await else { panic!() };
-        assert_eq!((from, of, piece), (a.id(), task(), number));
+        assert_eq!((from, of, piece), (id, task(), number));
         assert!(found == bytes, "{len}");
     }
     let long = piece(0, Lane::Urgent, vec![0; largest + 1]);
@@ -78,6 +80,7 @@ pub(super) async fn pieces_of_every_size_arrive_whole(bed: &mut impl Bed) {
 
 pub(super) async fn urgent_things_go_before_background_pieces(bed: &mut impl Bed) {
     let (a, mut b) = pair(bed).await;
+    let a = a.deaf();
     // Slow enough that most still wait when the first has come.
     let rate = Rate::per_second(NonZeroU64::new(20 << 20).unwrap());
     let limit = Some(HostLimit::new(rate).share(NonZeroU32::MIN, Rate::UNLIMITED));
@@ -87,7 +90,7 @@ pub(super) async fn urgent_things_go_before_background_pieces(bed: &mut impl Bed
     }
     assert_eq!(b.number().await, 0);
     a.transport.send_piece(b.id(), piece(100, Lane::Urgent, vec![0; 1 << 20])).unwrap();
-    a.say(b.id(), 101).unwrap();
+    a.transport.send(b.id(), note(101)).unwrap();
     let mut numbers = Vec::new();
     for _ in 0..21 {
         numbers.push(b.number().await);
@@ -144,6 +147,7 @@ pub(super) async fn a_queue_is_bounded_and_nothing_queued_is_lost(bed: &mut impl
     };
     assert_eq!(refused, Refused::Full);
     a.say(b.id(), 9999).expect("there is room for messages still");
+    let _a = a.deaf();
     let mut numbers = Vec::new();
     for _ in 0..=queued {
         numbers.push(b.number().await);
@@ -154,6 +158,7 @@ pub(super) async fn a_queue_is_bounded_and_nothing_queued_is_lost(bed: &mut impl
 
 pub(super) async fn what_is_taken_back_does_not_arrive(bed: &mut impl Bed) {
     let (a, mut b) = pair(bed).await;
+    let a = a.deaf();
     for number in 0..30 {
         a.transport.send_piece(b.id(), piece(number, Lane::Background, vec![0; 1 << 20])).unwrap();
     }
@@ -176,6 +181,18 @@ pub(super) async fn a_limit_holds(bed: &mut impl Bed) {
     let took = begin.elapsed();
     // A second, but for the two steps that the limit has gathered.
     assert!((Duration::from_millis(850)..Duration::from_secs(5)).contains(&took), "{took:?}");
+}
+
+pub(super) async fn what_has_left_is_told(bed: &mut impl Bed) {
+    let (mut a, mut b) = pair(bed).await;
+    for number in 0..10 {
+        a.transport.send_piece(b.id(), piece(number, Lane::Background, vec![0; 1 << 20])).unwrap();
+    }
+    for number in 0..10 {
+        let (to, Incoming::Sent { task: of, piece }) = a.next().await else { panic!() };
+        assert_eq!((to, of, piece), (b.id(), task(), number));
+        assert_eq!(b.number().await, number);
+    }
 }
 
 pub(super) async fn a_node_does_not_talk_to_itself(bed: &mut impl Bed) {
