@@ -30,6 +30,9 @@ pub enum TokenError {
     /// Some of it is missing or was changed.
     #[error("the join token is damaged: copy it again, whole")]
     Damaged,
+    /// More addresses than a person would copy.
+    #[error("more addresses than fit into a join token")]
+    TooMany,
     /// An address is not one.
     #[error("{0:?} is not an address: write host:port")]
     Address(String),
@@ -39,13 +42,13 @@ impl Token {
     /// A token for `secret` of a cluster that is found at `addresses`, each a host or IP address and a port.
     ///
     /// # Errors
-    /// [`TokenError::Address`] for what is not an address, [`TokenError::Damaged`] for more addresses than fit.
+    /// [`TokenError::Address`] for what is not an address, [`TokenError::TooMany`] for more than fit.
     pub fn new(addresses: Vec<String>, secret: ClusterSecret) -> Result<Self, TokenError> {
         if let Some(wrong) = addresses.iter().find(|address| !is_address(address)) {
             return Err(TokenError::Address(wrong.clone()));
         }
         let token = Self { addresses, secret };
-        if token.to_string().len() > LONGEST { Err(TokenError::Damaged) } else { Ok(token) }
+        if token.to_string().len() > LONGEST { Err(TokenError::TooMany) } else { Ok(token) }
     }
 
     /// Where members are found, the best first.
@@ -160,6 +163,8 @@ mod tests {
             let error = Token::new(vec![address.to_owned()], ClusterSecret::from_bytes([0; 32])).unwrap_err();
             assert_eq!(error, TokenError::Address(address.to_owned()));
         }
+        let many = vec!["host:1".to_owned(); 1000];
+        assert_eq!(Token::new(many, ClusterSecret::from_bytes([0; 32])).unwrap_err(), TokenError::TooMany);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! An open connection: one task that reads, one that writes, and the end of both.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{
         Arc, Mutex, PoisonError,

@@ -36,8 +36,6 @@ use slots::{Dial, Opened, Slots};
 
 /// Events that wait; when as many do, nothing more is read from the network.
 const EVENTS: usize = 64;
-/// How long a connection waits for the one that it replaces to end.
-const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// What a pool needs to know.
 #[derive(Debug, Clone)]
@@ -211,17 +209,16 @@ impl Shared {
 
     /// Serves an open connection; `answer` is said first.
     async fn serve(self: Arc<Self>, mut met: Met, opened: Opened, answer: Option<Bytes>) {
-        let Opened { number, link, previous, over } = opened;
-        if let Some(previous) = previous
-            && timeout(HAND_OVER, previous).await.is_err()
-        {
-            tracing::warn!(node = %met.node, "the connection before did not end in time");
+        let Opened { number, link, previous, awaited, over } = opened;
+        if let Some(previous) = previous {
+            // It has been told to end, and does as soon as its end is received.
+            _ = previous.await;
         }
         let greeted = match &answer {
             Some(answer) => tcp::greet(&mut met.stream, answer).await,
             None => Ok(()),
         };
-        let node = met.node;
+        let (node, told) = (met.node, greeted.is_ok() || awaited);
         let why = match greeted {
             Ok(()) => self.exchange(met, link).await,
             Err(why) => why,
@@ -229,7 +226,7 @@ impl Shared {
         // Closed is queued before the slot is free: whoever connects anew hears of that afterwards.
         self.close(node, why, |slots| {
             slots.ended(node, number);
-            true
+            told
         })
         .await;
         drop(over);

@@ -64,6 +64,8 @@ pub(super) struct Opened {
     pub(super) link: Link,
     /// To wait for: the connection that this one replaces.
     pub(super) previous: Option<oneshot::Receiver<()>>,
+    /// Whether somebody hears of its end even if it does not begin.
+    pub(super) awaited: bool,
     /// To be dropped when the connection is over and has said so.
     pub(super) over: oneshot::Sender<()>,
 }
@@ -100,7 +102,7 @@ impl Slots {
         slot.phase = Phase::Open { by_me: true, boot };
         let (over, ended) = oneshot::channel();
         slot.over = Some(ended);
-        Some(Opened { number, link: slot.link.clone(), previous: None, over })
+        Some(Opened { number, link: slot.link.clone(), previous: None, awaited: true, over })
     }
 
     /// A node has dialed this one, `boot` being its process; `None` where that connection is not wanted.
@@ -137,18 +139,19 @@ impl Slots {
     fn replace(&mut self, now: Duration, node: NodeId, phase: Phase) -> Opened {
         let (number, (over, ended)) = (self.number(), oneshot::channel());
         let mut link = Link::default();
-        let mut previous = None;
+        let (mut previous, mut awaited) = (None, false);
         if let Some(old) = self.slots.remove(&node) {
             if let Phase::Dialing = old.phase {
                 // What waits for the dial goes over this connection.
                 link.outbox = old.link.outbox;
+                awaited = true;
             }
             previous = old.over;
             old.link.stop.because(Closed::Replaced);
         }
         link.used.at(now);
         self.slots.insert(node, Slot { number, phase, link: link.clone(), over: Some(ended) });
-        Opened { number, link, previous, over }
+        Opened { number, link, previous, awaited, over }
     }
 
     /// A dial has failed; says whether anybody still waited for it.
