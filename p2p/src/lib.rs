@@ -4,18 +4,16 @@
 //! around them; the simulator runs the same decisions over a network that it makes up.
 
 mod id;
+pub mod identity;
 pub mod owner;
 pub mod peer;
-pub mod identity;
-mod piece;
 mod priority;
-mod wants;
 pub mod rate;
 pub mod store;
 pub mod transport;
+mod wants;
 
 pub use id::{NodeId, TaskId, Vouch};
 pub use identity::{ClusterSecret, Identity, Token};
-pub use piece::{BitmapError, LayoutError, PieceBitmap, PieceIndex, PieceLayout};
-pub use priority::Priority;
 pub use p2p_pieces::{BitmapError, LayoutError, ListError, PieceBitmap, PieceIndex, PieceLayout, PieceList};
+pub use priority::Priority;

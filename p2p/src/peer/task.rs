@@ -1,6 +1,7 @@
 //! A node's part in one task, as a state machine: it is told what happened and when, and says what to do.
 
 mod flights;
+mod late;
 mod outbox;
 
 use std::time::Duration;
@@ -9,7 +10,12 @@ use self::{
     flights::Flights,
     outbox::{Outbox, Rhythm},
 };
-use super::{hedge::Hedge, partner::Partners, picker};
+use super::{
+    action::{Action, Source},
+    hedge::Hedge,
+    partner::Partners,
+    picker,
+};
 use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, wants::Wants};
 
 /// Pieces under way from partners at a time, besides those that a process waits for.
@@ -22,82 +28,12 @@ const UNDERWAY_DEMAND: usize = 16;
 const TARGET: usize = 24;
 /// Partners that it lets in at most.
 const MOST: usize = 32;
-/// An answer is late after twice the time within which nine of ten come, but never before this.
-const LEAST_LATE: Duration = Duration::from_millis(50);
-/// An answer is late after this, where nothing is known.
-const FIRST_LATE: Duration = Duration::from_secs(2);
 /// Rest of a node that gave a wrong piece.
 const WRONG: Duration = Duration::from_secs(30);
 /// Time between two calls for partners, where there are too few.
 const SEARCH: Duration = Duration::from_secs(1);
 /// Time between two exchanges of the least useful partner.
 const ROTATION: Duration = Duration::from_secs(5);
-
-/// Where a piece comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// The origin.
-    Origin,
-    /// A partner.
-    Node(NodeId),
-}
-
-/// What a task wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Become partner of a node: tell it what is here.
-    Greet(NodeId),
-    /// Stop being partner of a node.
-    Part(NodeId),
-    /// Ask a partner for a piece.
-    Request {
-        /// Whom.
-        to: NodeId,
-        /// For what.
-        piece: PieceIndex,
-        /// How urgent it is.
-        priority: Priority,
-    },
-    /// Tell a partner that a piece is not needed any more.
-    Cancel {
-        /// Whom.
-        to: NodeId,
-        /// Which piece.
-        piece: PieceIndex,
-    },
-    /// Fetch a piece from the origin.
-    Fetch {
-        /// Which piece.
-        piece: PieceIndex,
-        /// How urgent it is.
-        priority: Priority,
-    },
-    /// Tell a partner which pieces are new here.
-    Have {
-        /// Whom.
-        to: NodeId,
-        /// Which pieces.
-        pieces: Vec<PieceIndex>,
-    },
-    /// Ask the owner for pieces.
-    Ask {
-        /// Which pieces, most needed first.
-        pieces: Vec<PieceIndex>,
-        /// How urgent they are.
-        priority: Priority,
-        /// Whether who was said to have them did not give them.
-        insists: bool,
-    },
-    /// Tell the owner what is new.
-    Report {
-        /// Pieces that are new here.
-        got: Vec<PieceIndex>,
-        /// Leases that came to nothing.
-        failed: Vec<PieceIndex>,
-        /// Whether more partners are wanted.
-        lonely: bool,
-    },
-}
 
 /// One node's part in one task.
 #[derive(Debug)]
@@ -329,80 +265,6 @@ impl Task {
         partner.requested.push((piece, now));
         self.flights.began(now, piece, Source::Node(to));
         self.outbox.extend([Action::Request { to, piece, priority }]);
-    }
-
-    /// Gives up on answers that are late where somebody else has the piece, and rests who was late.
-    fn notice_late(&mut self, now: Duration) {
-        let patience = self.patience();
-        let mut late = Vec::new();
-        for (node, partner) in self.partners.iter_mut() {
-            // Who is slow is not late by that: it is asked last.
-            let patience = patience.max(partner.usual().unwrap_or_default() * 2);
-            let overdue = |since: Duration| now.saturating_sub(since) > patience;
-            let pieces = partner.requested.iter().filter(|(_, since)| overdue(*since));
-            let pieces: Vec<_> = pieces.map(|(piece, _)| *piece).collect();
-            if !pieces.is_empty() {
-                late.push((node, pieces));
-            }
-        }
-        late.sort_unstable_by_key(|(node, _)| *node);
-        for (node, pieces) in late {
-            self.give_up(now, node, &pieces);
-        }
-    }
-
-    /// How long an answer may take.
-    fn patience(&self) -> Duration {
-        self.hedge.quantile(9).map_or(FIRST_LATE, |nine_of_ten| (nine_of_ten * 2).max(LEAST_LATE))
-    }
-
-    /// Who takes longer for a piece is asked after all others.
-    fn slow(&self) -> Duration {
-        self.hedge.quantile(5).map_or(Duration::MAX, |median| median * 4)
-    }
-
-    fn give_up(&mut self, now: Duration, node: NodeId, pieces: &[PieceIndex]) {
-        // What nobody else has is worth the wait: the piece may be on its way.
-        let (elsewhere, only): (Vec<_>, Vec<_>) =
-            pieces.iter().copied().partition(|piece| self.partners.copies()[piece.slot()] > 1);
-        let patience = self.patience();
-        let Some(partner) = self.partners.get_mut(node) else { return };
-        if !elsewhere.is_empty() {
-            partner.strike(now, patience);
-        }
-        partner.rest(now + patience);
-        for piece in elsewhere {
-            partner.done_with(piece);
-            self.flights.ended(piece, Source::Node(node));
-            self.outbox.extend([Action::Cancel { to: node, piece }]);
-        }
-        if self.rhythm.insists(now) {
-            self.outbox.ask(Priority::Trace, only, true);
-        }
-    }
-
-    /// Asks a second partner for what takes longer than nine of ten answers did: what a process waits for, and the last
-    /// pieces.
-    fn ask_twice(&mut self, now: Duration) {
-        let Some(patience) = self.hedge.quantile(9) else { return };
-        let (last, slow) = (self.wants.len() <= UNDERWAY, self.slow());
-        for (piece, since) in self.flights.single() {
-            let late = now.saturating_sub(since) > patience;
-            let urgent = last || self.wants.priority(piece) == Some(Priority::Demand);
-            if !(late && urgent) || self.partners.copies()[piece.slot()] < 2 {
-                continue;
-            }
-            let asked = |node: &NodeId| self.flights.comes_from(piece, Source::Node(*node));
-            let ready = self.partners.ready(now, slow, &mut self.random);
-            let mut others = ready.into_iter().filter(|node| !asked(node));
-            let has = |node: &NodeId| self.partners.get(*node).is_some_and(|other| other.has.contains(piece));
-            if let Some(node) = others.find(has)
-                && self.hedge.spend(self.layout.piece_len(piece))
-            {
-                let priority = self.wants.priority(piece).unwrap_or(Priority::Background);
-                self.request_from(now, node, piece, priority);
-            }
-        }
     }
 
     /// Asks the owner again for what no partner has and nobody brings.

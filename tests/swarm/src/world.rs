@@ -1,6 +1,6 @@
 //! The nodes, the owner of their task, and the messages between them, in virtual time.
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::time::Duration;
 
 use p2p::{
     NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId, Vouch,
@@ -10,6 +10,8 @@ use p2p::{
 
 use crate::{
     Outcome, Scene,
+    agenda::Agenda,
+    event::{Event, Message, ToOwner},
     links::{Flow, Foreseen, Links, Rates},
 };
 
@@ -19,56 +21,6 @@ const TICK: f64 = 0.05;
 const LINGER: f64 = 0.000_5;
 /// Leases that a node takes at a time.
 const SPARE: usize = 4;
-
-enum Message {
-    Greet(PieceBitmap, bool),
-    Part,
-    Request(PieceIndex, Priority),
-    Cancel(PieceIndex),
-    Busy(PieceIndex, Duration),
-    Missing(PieceIndex),
-    Have(Vec<PieceIndex>),
-    Told(Instruction),
-}
-
-enum ToOwner {
-    Join,
-    Ask(Vec<PieceIndex>, Priority, bool),
-    Report(Vec<PieceIndex>, Vec<PieceIndex>, bool),
-}
-
-enum Event {
-    Start(usize),
-    Deliver(usize, usize, Message),
-    Owner(usize, ToOwner),
-    OwnerPoll,
-    Arrived(Foreseen),
-    Poll(usize),
-    Tick(usize),
-}
-
-struct Timed {
-    at: f64,
-    order: u64,
-    event: Event,
-}
-
-impl PartialEq for Timed {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for Timed {}
-impl PartialOrd for Timed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Timed {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.total_cmp(&other.at).then(self.order.cmp(&other.order))
-    }
-}
 
 struct Node {
     task: Task,
@@ -85,8 +37,7 @@ struct World {
     layout: PieceLayout,
     task: TaskId,
     now: f64,
-    queue: BinaryHeap<Reverse<Timed>>,
-    scheduled: u64,
+    queue: Agenda<Event>,
     nodes: Vec<Node>,
     owner: Index,
     owner_polls: bool,
@@ -106,13 +57,13 @@ pub fn run(scene: &Scene) -> Outcome {
     }
     world.at(TICK, Event::OwnerPoll);
     while world.waiting > 0
-        && let Some(Reverse(timed)) = world.queue.pop()
+        && let Some((at, event)) = world.queue.next()
     {
-        world.now = timed.at;
+        world.now = at;
         if world.now > scene.deadline {
             break;
         }
-        world.handle(timed.event);
+        world.handle(event);
     }
     world.outcome()
 }
@@ -141,8 +92,7 @@ impl World {
             layout,
             task: TaskId::of(Vouch::Url("simulated")),
             now: 0.0,
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            queue: Agenda::default(),
             owner: Index::new(layout, scene.seed),
             owner_polls: false,
             links: Links::new(rates, scene.origin_rate),
@@ -156,8 +106,7 @@ impl World {
     }
 
     fn at(&mut self, at: f64, event: Event) {
-        self.scheduled += 1;
-        self.queue.push(Reverse(Timed { at, order: self.scheduled, event }));
+        self.queue.add(at, event);
     }
 
     fn clock(&self) -> Duration {

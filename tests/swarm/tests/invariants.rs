@@ -1,5 +1,5 @@
 //! What must hold of every swarm, whatever chance brings. Times are virtual, so these do not depend on the machine.
-#![allow(clippy::tests_outside_test_module, missing_docs, reason = "tests")]
+#![allow(clippy::print_stdout, clippy::tests_outside_test_module, missing_docs, reason = "tests")]
 
 use swarm::{Outcome, Scene, run};
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::Source;
+use crate::peer::Source;
 use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout};
 
 /// Pieces on their way. A few dozen at most.

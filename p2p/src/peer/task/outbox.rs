@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Action;
+use crate::peer::Action;
 use crate::{NodeId, PieceIndex, Priority};
 
 /// Longest time between two messages to a partner about new pieces.
