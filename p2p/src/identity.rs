@@ -26,7 +26,13 @@ use std::{
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
-    crypto::CryptoProvider,
+    crypto::{
+        CryptoProvider,
+        ring::{
+            self,
+            cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256},
+        },
+    },
     pki_types::CertificateDer,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     version::TLS13,
@@ -105,7 +111,7 @@ impl Identity {
     }
 
     fn from_seed(seed: &[u8; 32], secret: &ClusterSecret) -> Result<Self, IdentityError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(provider());
         let authority = Authority::of(secret)?;
         let roots = Arc::new(authority.roots()?);
         // Without the hint a stranger does not learn from the handshake what the authority is called.
@@ -192,6 +198,12 @@ pub fn keep_token(directory: &Path, token: &Token) -> Result<Token, IdentityErro
 fn token_of(bytes: Vec<u8>, path: PathBuf) -> Result<Token, IdentityError> {
     let text = String::from_utf8(bytes).ok();
     text.and_then(|text| text.parse().ok()).ok_or(IdentityError::Damaged(path))
+}
+
+/// Cryptography for bulk: of the ciphers that are all strong enough, the one that costs least goes first.
+fn provider() -> CryptoProvider {
+    let cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256];
+    CryptoProvider { cipher_suites, ..ring::default_provider() }
 }
 
 /// The node at the other end of a connection whose handshake is over.
