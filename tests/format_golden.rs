@@ -133,9 +133,10 @@ fn layer_blobs_tell_their_parts_and_hold_a_bootstrap() {
         assert!(meta.decode(&file[..16]).is_err());
         let digests = entry(&toc, "blob.digest").unwrap();
         let digests = digests.decode(bytes_of(&file, digests)).unwrap();
-        let chunks = bootstrap.chunks(rafs::BlobIndex(0)).unwrap();
-        for (chunk, digest) in chunks.iter().zip(digests.chunks_exact(32)) {
-            assert_eq!(chunk.unwrap().digest.0, digest);
+        let chunks = bootstrap.to_tree().unwrap().blobs.remove(0).chunks;
+        assert_eq!(chunks.len() * 32, digests.len());
+        for ((_, chunk), digest) in chunks.iter().zip(digests.chunks_exact(32)) {
+            assert_eq!(chunk.digest.0, digest);
         }
         let mut blob = StoredBlob::open(&bootstrap, 0, file);
         listing::read(&bootstrap, std::slice::from_mut(&mut blob));
@@ -154,8 +155,8 @@ fn a_blob_tail_of_ours_has_the_parts_of_the_original() {
     let boot = boot.decode(bytes_of(&file, boot)).unwrap();
     let bootstrap = Bootstrap::open(boot.as_slice()).unwrap();
     let blob = &bootstrap.blobs()[0];
-    let chunks: Vec<_> =
-        bootstrap.chunks(rafs::BlobIndex(0)).unwrap().into_iter().map(Option::unwrap).collect();
+    let chunks = bootstrap.to_tree().unwrap().blobs.remove(0).chunks;
+    let chunks: Vec<_> = chunks.iter().map(|(_, chunk)| *chunk).collect();
     let layout = BlobLayout {
         compressor: blob.compressor,
         digest_algorithm: blob.digest_algorithm,

@@ -7,6 +7,8 @@ mod daemon;
 mod image;
 #[path = "nydusd/listing.rs"]
 mod listing;
+#[path = "nydusd/samples.rs"]
+mod samples;
 #[allow(unreachable_pub, reason = "shared with the tests' own library")]
 #[path = "src/xattr.rs"]
 mod xattr;

@@ -172,7 +172,7 @@ fn finish<W: Write>(
     let blob_meta = if chunks.is_empty() { Vec::new() } else { local_meta(&tail, data_len)? };
     if !chunks.is_empty() {
         let mut blob = tail.blob.clone();
-        blob.chunks = chunks.into_iter().map(Some).collect();
+        blob.chunks = chunks.into_iter().collect();
         tree.blobs.push(blob);
     }
     if options.hide_whiteouts {

@@ -94,9 +94,7 @@ impl Overlay {
     fn add_blob(&mut self, blob: &rafs::Blob) -> Result<BlobIndex, BuildError> {
         if let Some(index) = self.blobs.get(&blob.id) {
             // Either may know chunks that the other has forgotten.
-            for (have, found) in self.tree.blobs[usize::from(index.0)].chunks.iter_mut().zip(&blob.chunks) {
-                *have = have.or(*found);
-            }
+            self.tree.blobs[usize::from(index.0)].chunks.add(&blob.chunks);
             return Ok(*index);
         }
         let count = self.tree.blobs.len();

@@ -212,7 +212,7 @@ impl Chunks {
         if !self.chunks.is_empty() {
             self.blob.extend_from_slice(&tail.bytes);
             self.blob.extend_from_slice(&tail.finish(None, [0; 32]).unwrap());
-            let chunks = self.chunks.into_iter().map(Some).collect();
+            let chunks = self.chunks.into_iter().collect();
             tree.blobs.push(rafs::Blob { chunks, ..tail.blob });
             assert_eq!(self.blob.len() as u64, tree.blobs[0].compressed_size);
         }

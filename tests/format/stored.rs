@@ -31,18 +31,21 @@ impl StoredBlob {
         let local = local_blob_meta(&blob, table, header).unwrap();
         assert_eq!(read_local_blob_meta(&blob, &local).unwrap(), chunks);
         let batches = read_batches(&blob, table, Some(header)).unwrap();
-        let known = bootstrap.chunks(rafs::BlobIndex(index)).unwrap();
-        assert_eq!(known.len(), chunks.len());
-        for ((chunk, known), batch) in chunks.iter_mut().zip(&known).zip(&batches) {
-            let Some(known) = known else { continue };
+        for record in bootstrap.chunk_records() {
+            let (of, number, known) = record.unwrap();
+            if of.0 != index {
+                continue;
+            }
+            let number = number.0 as usize;
+            let chunk = &mut chunks[number];
             chunk.digest = known.digest;
             chunk.crc32c = known.crc32c;
-            let expected = if batch.is_some() {
+            let expected = if batches.get(number).is_some_and(Option::is_some) {
                 Chunk { compressed_offset: 0, is_compressed: false, ..*chunk }
             } else {
                 *chunk
             };
-            assert_eq!(*known, expected);
+            assert_eq!(known, expected);
         }
         Self { blob, file, chunks, batches, decoder: Decoder::default(), last: None }
     }
@@ -85,7 +88,7 @@ impl StoredBlob {
             plain
         };
         let len = chunk.uncompressed_size;
-        let Some(member) = self.batches[number as usize] else {
+        let Some(member) = self.batches.get(number as usize).copied().flatten() else {
             return unpack(chunk.compressed_offset, chunk.compressed_size, len, chunk.is_compressed);
         };
         let (stored, unit_len) = (member.unit_compressed_size, member.unit_uncompressed_size);

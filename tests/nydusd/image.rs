@@ -18,7 +18,7 @@ const CHUNK: u32 = 64 << 10;
 pub(crate) struct Image {
     pub(crate) tree: Tree,
     blob: Vec<u8>,
-    chunks: Vec<Option<Chunk>>,
+    chunks: Vec<Chunk>,
 }
 
 impl Image {
@@ -56,7 +56,7 @@ impl Image {
         self.blob.extend_from_slice(bytes);
         self.blob.resize(self.blob.len().next_multiple_of(4096), 0);
         let chunk = ChunkIndex(u32::try_from(self.chunks.len()).unwrap());
-        self.chunks.push(Some(Chunk {
+        self.chunks.push(Chunk {
             digest: DigestAlgorithm::Sha256.digest(bytes),
             compressed_offset: offset,
             compressed_size: len,
@@ -64,7 +64,7 @@ impl Image {
             uncompressed_size: len,
             is_compressed: false,
             crc32c: None,
-        }));
+        });
         ChunkRef { blob: BlobIndex(0), chunk }
     }
 
@@ -92,7 +92,7 @@ impl Image {
                 },
                 toc_size: 0,
                 toc_digest: [0; 32],
-                chunks: self.chunks,
+                chunks: self.chunks.into_iter().collect(),
             });
         }
         let written = BootstrapWriter::new(&self.tree).write().unwrap();

@@ -52,7 +52,7 @@ pub(crate) fn content(tree: &Tree, id: rafs::InodeId, blobs: &Path) -> Vec<u8> {
     let mut content = Vec::new();
     for at in chunks {
         let blob = &tree.blobs[usize::from(at.blob.0)];
-        let chunk = blob.chunks[at.chunk.0 as usize].unwrap();
+        let chunk = blob.chunks.get(at.chunk).unwrap();
         let file = std::fs::read(blobs.join(blob.id.as_str())).unwrap();
         let begin = usize::try_from(chunk.compressed_offset).unwrap();
         let stored = &file[begin..begin + chunk.compressed_size as usize];

@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use rafs::{BlobIndex, ChunkRef, Kind, Tree};
+use rafs::{Blob, BlobIndex, ChunkRef, Kind, Tree};
 
 /// Drops blobs that no file uses, orders the others by first use (breadth first), and forgets chunks that no file uses.
 /// Inodes that no name leads to are left to the writer, which passes them over.
 pub(super) fn compact(mut tree: Tree) -> Tree {
     let mut order: HashMap<BlobIndex, BlobIndex> = HashMap::new();
-    let mut used: Vec<Vec<bool>> = tree.blobs.iter().map(|blob| vec![false; blob.chunks.len()]).collect();
+    let mut blobs = std::mem::take(&mut tree.blobs);
+    let mut used: Vec<Vec<bool>> = blobs.iter().map(|blob| vec![false; blob.chunks.len()]).collect();
     let mut todo = VecDeque::from([Tree::ROOT]);
     let mut seen = vec![false; tree.inodes.len()];
     while let Some(directory) = todo.pop_front() {
@@ -20,7 +21,7 @@ pub(super) fn compact(mut tree: Tree) -> Tree {
             match &mut tree.inode_mut(id).kind {
                 Kind::Directory(_) => todo.push_back(id),
                 Kind::File { chunks, .. } => {
-                    chunks.iter_mut().for_each(|chunk| use_chunk(chunk, &mut order, &mut used))
+                    chunks.iter_mut().for_each(|chunk| use_chunk(chunk, &blobs, &mut order, &mut used))
                 }
                 _ => {}
             }
@@ -32,24 +33,27 @@ pub(super) fn compact(mut tree: Tree) -> Tree {
             (*size, *chunks) = (0, Vec::new());
         }
     }
-    let mut blobs: Vec<_> = std::mem::take(&mut tree.blobs).into_iter().map(Some).collect();
+    for (blob, used) in blobs.iter_mut().zip(&used) {
+        blob.chunks.retain(|place| used[place]);
+    }
+    let mut blobs: Vec<_> = blobs.into_iter().map(Some).collect();
     let mut old: Vec<_> = order.into_iter().collect();
     old.sort_by_key(|(_, new)| *new);
     for (old, _) in old {
-        let mut blob = blobs[usize::from(old.0)].take().expect("each blob has one new place");
-        for (chunk, used) in blob.chunks.iter_mut().zip(&used[usize::from(old.0)]) {
-            if !used {
-                *chunk = None;
-            }
-        }
-        tree.blobs.push(blob);
+        tree.blobs.push(blobs[usize::from(old.0)].take().expect("each blob has one new place"));
     }
     tree
 }
 
-fn use_chunk(chunk: &mut ChunkRef, order: &mut HashMap<BlobIndex, BlobIndex>, used: &mut [Vec<bool>]) {
-    if let Some(used) = used[usize::from(chunk.blob.0)].get_mut(chunk.chunk.0 as usize) {
-        *used = true;
+fn use_chunk(
+    chunk: &mut ChunkRef,
+    blobs: &[Blob],
+    order: &mut HashMap<BlobIndex, BlobIndex>,
+    used: &mut [Vec<bool>],
+) {
+    let blob = usize::from(chunk.blob.0);
+    if let Some(place) = blobs[blob].chunks.position(chunk.chunk) {
+        used[blob][place] = true;
     }
     let next = BlobIndex(u8::try_from(order.len()).expect("at most 254 blobs"));
     chunk.blob = *order.entry(chunk.blob).or_insert(next);

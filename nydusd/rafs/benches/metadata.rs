@@ -39,7 +39,7 @@ fn bootstrap() -> Bootstrap<Vec<u8>> {
     };
     let tail = BlobTail::new(layout, &chunks, CHUNK).expect("chunks follow one another");
     let mut tree = Tree::new(CHUNK);
-    tree.blobs.push(rafs::Blob { chunks: chunks.into_iter().map(Some).collect(), ..tail.blob });
+    tree.blobs.push(rafs::Blob { chunks: chunks.into_iter().collect(), ..tail.blob });
     let refs: Vec<_> =
         (0..CHUNKS).map(|chunk| ChunkRef { blob: BlobIndex(0), chunk: ChunkIndex(chunk) }).collect();
     let size = u64::from(CHUNK) * u64::from(CHUNKS);

@@ -211,16 +211,6 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
         &self.image.blobs
     }
 
-    /// Chunks of one blob by number, from the bootstrap's chunk table. `None`: the table has no record of it.
-    ///
-    /// There are [`Blob::chunk_count`] of them. Where memory matters, [`Self::chunk_records`] needs none.
-    ///
-    /// # Errors
-    /// [`FormatError`] where a record of that blob is broken.
-    pub fn chunks(&self, blob: BlobIndex) -> Result<Vec<Option<Chunk>>, FormatError> {
-        self.view().chunks(blob)
-    }
-
     /// Records of the bootstrap's chunk table, in no order that means anything: blob, number in it, chunk. A record is
     /// checked as it comes.
     pub fn chunk_records(&self) -> impl Iterator<Item = Result<(BlobIndex, ChunkIndex, Chunk), FormatError>> {

@@ -29,6 +29,17 @@ impl Compressor {
             Self::Zstd => "zstd",
         }
     }
+
+    /// Most bytes that `stored` ones can decompress to: a zstd block of one repeated byte takes 4 bytes for 128 KiB, and
+    /// a byte of an lz4 match's length stands for 255.
+    const fn most(self, stored: usize) -> usize {
+        match self {
+            Self::None => stored,
+            Self::Lz4Block => stored.saturating_mul(255),
+            Self::Gzip => stored.saturating_mul(1032),
+            Self::Zstd => stored.saturating_mul(1 << 15),
+        }
+    }
 }
 
 impl fmt::Display for Compressor {
@@ -106,6 +117,24 @@ impl Default for Decoder {
 }
 
 impl Decoder {
+    /// Decompresses `from` into `len` new bytes, which are only allocated where so few stored bytes can give so many.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_new(
+        &mut self,
+        compressor: Compressor,
+        from: &[u8],
+        len: usize,
+    ) -> Result<Vec<u8>, FormatError> {
+        if len > compressor.most(from.len()) {
+            return Err(FormatError::Decode { compressor: compressor.name(), expected: len });
+        }
+        let mut to = vec![0; len];
+        self.decode(compressor, from, &mut to)?;
+        Ok(to)
+    }
+
     /// Decompresses `from` into exactly `to`.
     ///
     /// # Errors
@@ -143,6 +172,17 @@ mod tests {
             assert_eq!(back, chunk);
             assert!(Decoder::default().decode(compressor, &stored[1..], &mut back).is_err());
             assert!(Decoder::default().decode(compressor, &stored, &mut vec![0; chunk.len() + 1]).is_err());
+        }
+    }
+
+    #[test]
+    fn the_most_compressible_bytes_still_decode_and_a_claim_beyond_them_is_refused() {
+        let zeros = vec![0; 16 << 20];
+        for compressor in [Compressor::Zstd, Compressor::Lz4Block] {
+            let stored = Encoder::new(compressor).unwrap().encode(&zeros).unwrap().to_vec();
+            let back = Decoder::default().decode_new(compressor, &stored, zeros.len()).unwrap();
+            assert!(back == zeros);
+            assert!(Decoder::default().decode_new(compressor, &stored, usize::MAX).is_err());
         }
     }
 

@@ -15,6 +15,7 @@
 
 pub mod blob;
 pub mod bootstrap;
+mod chunks;
 mod compress;
 mod digest;
 mod error;
@@ -24,6 +25,7 @@ mod tree;
 mod writer;
 
 pub use bootstrap::{Attributes, Bootstrap, DirEntry, Extent, Summary};
+pub use chunks::Chunks;
 pub use compress::{Compressor, Decoder, Encoder};
 pub use digest::{Digest, DigestAlgorithm};
 pub use error::FormatError;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{BlobId, BlobIndex, ChunkIndex, Compressor, Digest, DigestAlgorithm};
+use crate::{BlobId, BlobIndex, ChunkIndex, Chunks, Compressor, Digest, DigestAlgorithm};
 
 /// Place of an inode in [`Tree::inodes`]. Names that share it are hard links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,7 +95,7 @@ pub enum FileType {
 pub struct ChunkRef {
     /// The blob.
     pub blob: BlobIndex,
-    /// Its number in that blob, an index into [`Blob::chunks`].
+    /// Its number in that blob.
     pub chunk: ChunkIndex,
 }
 
@@ -122,8 +122,8 @@ pub struct Blob {
     pub toc_size: u32,
     /// SHA-256 of the table of contents with its tar header, or zeros.
     pub toc_digest: [u8; 32],
-    /// Known chunks by number. `None`: no record of it is known (merged away).
-    pub chunks: Vec<Option<Chunk>>,
+    /// Chunks of which a record is known; others were merged away.
+    pub chunks: Chunks,
 }
 
 /// One chunk of a blob.
@@ -131,7 +131,7 @@ pub struct Blob {
 pub struct Chunk {
     /// Digest of the uncompressed bytes.
     pub digest: Digest,
-    /// Where it begins in the blob file, in bytes.
+    /// Where it begins in the blob file, in bytes. 0 for members of a batch unit, whose place only the blob tells.
     pub compressed_offset: u64,
     /// Its stored length in bytes. 0 for members of a batch unit.
     pub compressed_size: u32,

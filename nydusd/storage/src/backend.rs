@@ -53,6 +53,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         priority: Priority,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>>;
 
+    /// Bytes of `range`, as they were streamed, were not those of `blob`: another source is to be preferred for it, for
+    /// a while. Says whether there is one, so that reading it anew can help more than a repetition would.
+    fn distrust(&self, _blob: &BlobId, _range: Range<u64>) -> bool {
+        false
+    }
+
     /// Name for messages.
     fn name(&self) -> String;
 }

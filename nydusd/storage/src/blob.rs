@@ -5,14 +5,21 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rafs::BlobId;
+use rafs::{BlobId, blob::feature};
 
 use crate::{
     CacheDir, StorageError,
-    cache::{BlobCache, chunk_map::Bits},
+    backend::Priority,
+    cache::{
+        BlobCache,
+        chunk_map::Bits,
+        inflight::{Joined, Joining},
+        lock,
+    },
     chunks::ChunkTable,
     plan::Neighbours,
     read_ahead::Streams,
+    units::{Place, UnitTable, Units},
 };
 
 /// One blob as one image sees it.
@@ -24,14 +31,52 @@ pub(crate) struct Blob {
     pub(crate) streams: Mutex<Streams>,
     /// Chunks that were read, not only fetched; by place in the table.
     touched: Bits,
+    /// Of a blob some of whose chunks share units.
+    pub(crate) batch: Option<Batch>,
+}
+
+/// The units of a batch blob.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) table: UnitTable,
+    /// Read from the blob when a chunk is first missed.
+    units: Mutex<Option<Arc<Units>>>,
+    /// Held by the one that reads it.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+}
+
+impl Batch {
+    pub(crate) fn units(&self) -> Option<Arc<Units>> {
+        lock(&self.units).clone()
+    }
+
+    pub(crate) fn learn(&self, units: Units) {
+        *lock(&self.units) = Some(Arc::new(units));
+    }
+
+    /// Units have not held the chunks that they were said to: the table is read again when it is next needed.
+    pub(crate) fn forget(&self) {
+        *lock(&self.units) = None;
+    }
 }
 
 impl Blob {
-    pub(crate) fn open(blob: &rafs::Blob, cache: &CacheDir) -> Result<Self, StorageError> {
-        let mut table = ChunkTable::new(blob)?;
+    pub(crate) fn open(
+        blob: &rafs::Blob,
+        mut table: ChunkTable,
+        cache: &CacheDir,
+    ) -> Result<Self, StorageError> {
+        let batch = match blob.features & feature::BATCH {
+            0 => None,
+            _ => Some(Batch {
+                table: UnitTable::new(blob)?,
+                units: Mutex::default(),
+                turn: Default::default(),
+            }),
+        };
         let cache = cache.attach(&blob.id, &mut table);
         let touched = Bits::new(u32::try_from(table.entries.len()).expect("at most 2^24 chunks"));
-        Ok(Self { id: blob.id.clone(), table, cache, streams: Mutex::default(), touched })
+        Ok(Self { id: blob.id.clone(), table, cache, streams: Mutex::default(), touched, batch })
     }
 
     /// The `len` bytes from `offset` on, and the places of the chunks that hold them.
@@ -46,6 +91,30 @@ impl Blob {
 
     pub(crate) fn is_ready(&self, place: usize) -> bool {
         self.cache.is_ready(self.table.entries[place].number())
+    }
+
+    /// Where the chunk at `place` stands in the blob file; `None` as long as only the blob could tell.
+    pub(crate) fn stands(&self, place: usize) -> Option<Place> {
+        match self.table.entries.get(place)?.own_unit() {
+            Some(unit) => Some(Place { unit, begin: 0 }),
+            None => self.batch.as_ref()?.units()?.place(place),
+        }
+    }
+
+    /// Joins the readers of the chunk at `place`.
+    pub(crate) fn join(&self, place: usize, priority: Priority, patience: u64) -> Joined {
+        let number = self.table.entries[place].number();
+        let end = self.stands(place).map_or(0, |at| at.unit.stored().end);
+        let is_ready = || self.cache.is_ready(number);
+        self.cache.inflight.join(Joining { number, end }, priority, patience, is_ready)
+    }
+
+    /// `places` and those next to them that come in the same units.
+    pub(crate) fn with_siblings(&self, places: Range<usize>) -> Range<usize> {
+        match self.batch.as_ref().and_then(Batch::units) {
+            Some(units) => units.with_siblings(places),
+            None => places,
+        }
     }
 
     /// Remembers that a reader wanted the chunks.
@@ -82,7 +151,7 @@ impl Blob {
 
 impl Neighbours for Blob {
     fn stored(&self, place: usize) -> Option<Range<u64>> {
-        Some(self.table.entries.get(place)?.stored())
+        Some(self.stands(place)?.unit.stored())
     }
 
     fn is_missing(&self, place: usize) -> bool {

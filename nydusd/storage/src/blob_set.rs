@@ -15,7 +15,8 @@ use bytes::Bytes;
 use rafs::{BlobIndex, Bootstrap};
 
 use crate::{
-    CacheDir, ReadPolicy, StorageError, backend::Backend, blob::Blob, cache::lock, fetch::Fetcher, prefetch,
+    CacheDir, ReadPolicy, StorageError, backend::Backend, blob::Blob, cache::lock, chunks::ChunkTable,
+    fetch::Fetcher, prefetch,
 };
 
 /// How long [`BlobSet::close`] waits for running tasks.
@@ -69,11 +70,9 @@ impl BlobSet {
         backend: Arc<dyn Backend>,
         policy: ReadPolicy,
     ) -> Result<Arc<Self>, StorageError> {
-        let open = |(index, blob): (u8, &rafs::Blob)| {
-            let chunks = bootstrap.chunks(BlobIndex(index))?;
-            Blob::open(&rafs::Blob { chunks, ..blob.clone() }, cache).map(Arc::new)
-        };
-        let blobs = (0..=u8::MAX).zip(bootstrap.blobs()).map(open).collect::<Result<_, _>>()?;
+        let tables = ChunkTable::all(bootstrap)?;
+        let open = |(blob, table)| Blob::open(blob, table, cache).map(Arc::new);
+        let blobs = bootstrap.blobs().iter().zip(tables).map(open).collect::<Result<_, _>>()?;
         Ok(Self::with_blobs(blobs, cache, backend, policy))
     }
 
@@ -87,8 +86,8 @@ impl BlobSet {
         backend: Arc<dyn Backend>,
         policy: ReadPolicy,
     ) -> Result<Arc<Self>, StorageError> {
-        let blobs =
-            blobs.iter().map(|blob| Blob::open(blob, cache).map(Arc::new)).collect::<Result<_, _>>()?;
+        let open = |blob| Blob::open(blob, ChunkTable::new(blob)?, cache).map(Arc::new);
+        let blobs = blobs.iter().map(open).collect::<Result<_, _>>()?;
         Ok(Self::with_blobs(blobs, cache, backend, policy))
     }
 

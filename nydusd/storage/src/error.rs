@@ -39,6 +39,15 @@ pub enum StorageError {
         #[source]
         source: rafs::FormatError,
     },
+    /// The blob does not tell where its chunks stand.
+    #[error("the table of chunks of blob {blob} is broken")]
+    Table {
+        /// The blob.
+        blob: BlobId,
+        /// The cause.
+        #[source]
+        source: rafs::FormatError,
+    },
     /// Nothing came in time.
     #[error("chunk {chunk} of blob {blob} did not come within {deadline:?}")]
     Deadline {

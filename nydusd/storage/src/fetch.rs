@@ -1,6 +1,7 @@
 //! Runs requests: fetch, verify, hand out, store.
 
 mod lanes;
+mod locate;
 mod pass;
 mod splitter;
 
@@ -14,17 +15,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
+use rafs::BlobId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{lanes::Lanes, pass::Pass};
 use crate::{
     ReadPolicy,
-    backend::{Backend, BackendError, Priority},
+    backend::{Backend, BackendError, ByteStream, Priority},
     blob::Blob,
     cache::inflight::{Failure, Lead, Track},
     chunks::Entry,
     plan,
+    units::Place,
 };
 
 /// How long a less urgent request stands back for readers before it is made.
@@ -43,10 +47,19 @@ pub(crate) struct Counters {
 /// A chunk to fetch.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    pub(crate) entry: Entry,
-    pub(crate) lead: Lead,
-    /// What came for it was wrong once.
-    pub(crate) suspect: bool,
+    entry: Entry,
+    at: Place,
+    lead: Lead,
+    /// How often what came for it was wrong.
+    wrong: u32,
+}
+
+impl Wanted {
+    /// The chunk at `place` in the table of `blob`; `None` where it is not known where it stands.
+    pub(crate) fn new(blob: &Blob, place: usize, lead: Lead) -> Option<Self> {
+        let (entry, at) = (*blob.table.entries.get(place)?, blob.stands(place)?);
+        Some(Self { entry, at, lead, wrong: 0 })
+    }
 }
 
 /// Chunks that are fetched by one range of the blob file.
@@ -66,18 +79,20 @@ impl Request {
         policy: &ReadPolicy,
         priority_of: impl Fn(&Entry) -> Priority,
     ) -> Vec<Self> {
-        wanted.sort_unstable_by_key(|w| w.entry.compressed_offset);
-        let ranges: Vec<_> = wanted.iter().map(|w| w.entry.stored()).collect();
+        wanted.sort_unstable_by_key(|w| w.at.unit);
+        let units: Vec<_> = wanted.chunk_by(|a, b| a.at.unit == b.at.unit).collect();
+        let ranges: Vec<_> = units.iter().map(|chunks| chunks[0].at.unit.stored()).collect();
+        let lens: Vec<_> = units.iter().map(|chunks| chunks.len()).collect();
         let groups = plan::merge(&ranges, policy.merge_gap, policy.max_request);
         let mut wanted = wanted.into_iter();
         let request = |group: Range<usize>| {
-            let wanted: Vec<_> = wanted.by_ref().take(group.len()).collect();
+            let wanted: Vec<_> = wanted.by_ref().take(lens[group].iter().sum()).collect();
             let priority = wanted.iter().map(|w| priority_of(&w.entry)).max().unwrap_or(Priority::Background);
             let track = Arc::new(Track::default());
             wanted.iter().for_each(|w| w.lead.assign(&track));
             if let (Priority::Demand, Some(first)) = (priority, wanted.first()) {
                 // Readers of its other chunks rather wait than ask again.
-                track.reached(first.entry.compressed_offset.max(1));
+                track.reached(first.at.unit.offset.max(1));
             }
             Self { blob: blob.clone(), priority, wanted, track }
         };
@@ -137,8 +152,12 @@ impl Fetcher {
                 return;
             }
             let wanted = std::mem::take(&mut request.wanted);
-            let (left, ended) = self.attempt(&request, wanted).await;
+            let mut pass = Pass::new(request.blob.clone(), wanted);
+            let ended = self.stream(&request, &mut pass).await;
+            let (left, wrong) = pass.finish().await;
             request.wanted = left;
+            request.wanted.extend(self.again(&request.blob, wrong));
+            request.wanted.sort_unstable_by_key(|w| w.at.unit);
             let Err(error) = ended else { continue };
             if !error.retryable || retries.next().is_none() {
                 let failure = Failure::Fetch(Arc::new(error));
@@ -150,40 +169,74 @@ impl Fetcher {
         }
     }
 
-    /// Makes the request once. Gives back the chunks that are still to come: those that did not arrive, and those
-    /// that arrived wrong for the first time.
-    async fn attempt(
-        &self,
-        request: &Request,
-        wanted: Vec<Wanted>,
-    ) -> (Vec<Wanted>, Result<(), BackendError>) {
-        let mut pass = Pass::new(request.blob.clone(), wanted);
-        let ended = self.stream(request, &mut pass).await;
-        (pass.finish().await, ended)
+    /// Complains of chunks that came wrong to where they came from; gives those that are worth another try: after the
+    /// first time, and as long as they will come from elsewhere.
+    fn again(&self, blob: &Blob, wrong: Vec<(Wanted, Failure)>) -> Vec<Wanted> {
+        let mut again = Vec::new();
+        let mut distrusted = None;
+        for (mut wanted, failure) in wrong {
+            let unit = wanted.at.unit;
+            let elsewhere = match distrusted {
+                Some((last, elsewhere)) if last == unit => elsewhere,
+                _ => self.backend.distrust(&blob.id, unit.stored()),
+            };
+            distrusted = Some((unit, elsewhere));
+            wanted.wrong += 1;
+            if wanted.wrong == 1 || elsewhere && wanted.wrong <= self.policy.retries {
+                again.push(wanted);
+                continue;
+            }
+            if wanted.entry.is_member() {
+                blob.batch.iter().for_each(|batch| batch.forget());
+            }
+            wanted.lead.fail(failure);
+        }
+        again
     }
 
     async fn stream(&self, request: &Request, pass: &mut Pass) -> Result<(), BackendError> {
-        let range = pass.range();
+        let (blob, range) = (&request.blob.id, pass.range());
         request.track.reached(range.start.max(1));
-        self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let failed = |kind| self.failure(request, &range, kind);
-        let opening = self.backend.clone().read(request.blob.id.clone(), range.clone(), request.priority);
-        let stalled = |_| failed(io::ErrorKind::TimedOut);
-        let mut stream = tokio::time::timeout(self.policy.stall, opening).await.map_err(stalled)??;
+        let mut stream = self.open(blob, range.clone(), request.priority).await?;
         while !pass.is_received() {
-            let next = tokio::time::timeout(self.policy.stall, stream.next()).await.map_err(stalled)?;
-            let piece = next.ok_or_else(|| failed(io::ErrorKind::UnexpectedEof))??;
-            self.counters.fetched_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            let piece = self.piece(blob, &range, &mut stream).await?;
             request.track.reached(pass.push(piece));
             pass.work().await;
         }
         Ok(())
     }
 
-    fn failure(&self, request: &Request, range: &Range<u64>, kind: io::ErrorKind) -> BackendError {
+    /// Asks the backend for a range.
+    async fn open(
+        &self,
+        blob: &BlobId,
+        range: Range<u64>,
+        priority: Priority,
+    ) -> Result<ByteStream, BackendError> {
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        let opening = self.backend.clone().read(blob.clone(), range.clone(), priority);
+        let opened = tokio::time::timeout(self.policy.stall, opening).await;
+        opened.map_err(|_| self.failure(blob, &range, io::ErrorKind::TimedOut))?
+    }
+
+    /// The next bytes of a range.
+    async fn piece(
+        &self,
+        blob: &BlobId,
+        range: &Range<u64>,
+        stream: &mut ByteStream,
+    ) -> Result<Bytes, BackendError> {
+        let next = tokio::time::timeout(self.policy.stall, stream.next()).await;
+        let next = next.map_err(|_| self.failure(blob, range, io::ErrorKind::TimedOut))?;
+        let piece = next.ok_or_else(|| self.failure(blob, range, io::ErrorKind::UnexpectedEof))??;
+        self.counters.fetched_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        Ok(piece)
+    }
+
+    fn failure(&self, blob: &BlobId, range: &Range<u64>, kind: io::ErrorKind) -> BackendError {
         BackendError {
             backend: self.backend.name(),
-            blob: request.blob.id.clone(),
+            blob: blob.clone(),
             range: range.clone(),
             retryable: true,
             source: Box::new(io::Error::from(kind)),

@@ -17,6 +17,7 @@ mod prefetch;
 mod read_ahead;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod units;
 mod verify;
 
 pub use blob_set::{BlobReads, BlobSet};

@@ -49,15 +49,18 @@ pub fn widen(table: &impl Neighbours, missed: Range<usize>, window: u64, gap: u6
     };
     let mut widened = Widened::default();
     let mut end = last.end;
+    let mut previous = last;
     let mut met_present = false;
     for place in missed.end.. {
         let Some(range) = table.stored(place) else { break };
-        if range.start < end || range.end - first.start > window {
+        // Chunks that share a unit have one place.
+        if range != previous && (range.start < end || range.end - first.start > window) {
             break;
         }
+        previous = range.clone();
         if !table.is_missing(place) {
             met_present = range.end - end > gap;
-        } else if range.start - end <= gap {
+        } else if range.start.saturating_sub(end) <= gap {
             widened.ahead.push(place);
             end = range.end;
             continue;
@@ -121,6 +124,30 @@ mod tests {
         assert_eq!(widen(&row, 2..3, 30, 0), Widened { ahead: vec![3, 4], behind: vec![] });
         assert_eq!(widen(&row, 9..10, 30, 0), Widened::default());
         assert_eq!(widen(&row, 2..5, 10, 0), Widened::default());
+    }
+
+    /// Three units of 10 bytes, of two chunks each; the set ones are missing.
+    struct Pairs([bool; 6]);
+
+    impl Neighbours for Pairs {
+        fn stored(&self, place: usize) -> Option<Range<u64>> {
+            let unit = place as u64 / 2;
+            (place < 6).then_some(unit * 10..unit * 10 + 10)
+        }
+
+        fn is_missing(&self, place: usize) -> bool {
+            self.0[place]
+        }
+    }
+
+    #[test]
+    fn chunks_of_a_unit_that_is_fetched_cost_nothing_more() {
+        let missing = [true; 6];
+        assert_eq!(widen(&Pairs(missing), 0..1, 10, 0).ahead, [1]);
+        assert_eq!(widen(&Pairs(missing), 0..2, 20, 0).ahead, [2, 3]);
+        let some = [true, true, false, true, true, true];
+        assert_eq!(widen(&Pairs(some), 0..2, 30, 10).ahead, [3, 4, 5], "a unit with a chunk that is here");
+        assert_eq!(widen(&Pairs(some), 0..2, 30, 9), Widened { ahead: vec![], behind: vec![] });
     }
 
     #[test]

@@ -8,7 +8,6 @@ use crate::{
     backend::Priority,
     blob::Blob,
     cache::inflight::Joined,
-    chunks::Entry,
     fetch::{Fetcher, Request, Wanted},
 };
 
@@ -25,7 +24,7 @@ pub(crate) async fn run(fetcher: Arc<Fetcher>, list: Vec<(Arc<Blob>, Range<usize
             break;
         }
         for (blob, places) in batch {
-            for request in requests(&fetcher, &blob, places) {
+            for request in requests(&fetcher, &blob, places).await {
                 while running.len() >= fetcher.policy.prefetch_requests.max(1) {
                     running.join_next().await;
                 }
@@ -45,7 +44,8 @@ fn gather(places: &mut impl Iterator<Item = (Arc<Blob>, usize)>, bytes: u64) -> 
         if blob.is_ready(place) {
             continue;
         }
-        gathered += u64::from(blob.table.entries[place].compressed_size);
+        let entry = &blob.table.entries[place];
+        gathered += u64::from(if entry.is_member() { entry.size } else { entry.compressed_size });
         match batch.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &blob)) {
             Some((_, places)) => places.push(place),
             None => batch.push((blob, vec![place])),
@@ -57,15 +57,17 @@ fn gather(places: &mut impl Iterator<Item = (Arc<Blob>, usize)>, bytes: u64) -> 
     batch
 }
 
-fn requests(fetcher: &Fetcher, blob: &Arc<Blob>, places: Vec<usize>) -> Vec<Request> {
-    let lead = |place: usize| {
-        let entry = blob.table.entries[place];
-        let is_ready = || blob.cache.is_ready(entry.number());
-        match blob.cache.inflight.join(&entry, Priority::Prefetch, 0, is_ready) {
-            Joined::Lead(lead) => Some(Wanted { entry, lead, suspect: false }),
-            Joined::Ready | Joined::Wait(_) => None,
-        }
+async fn requests(fetcher: &Fetcher, blob: &Arc<Blob>, places: Vec<usize>) -> Vec<Request> {
+    if places.iter().any(|place| blob.stands(*place).is_none())
+        && let Err(failure) = fetcher.locate(blob).await
+    {
+        tracing::debug!(image = fetcher.image(), blob = blob.id.short(), ?failure, "not prefetched");
+        return Vec::new();
+    }
+    let lead = |place: usize| match blob.join(place, Priority::Prefetch, 0) {
+        Joined::Lead(lead) => Wanted::new(blob, place, lead),
+        Joined::Ready | Joined::Wait(_) => None,
     };
-    let wanted = places.into_iter().filter_map(lead).collect();
-    Request::plan(blob, wanted, &fetcher.policy, |_: &Entry| Priority::Prefetch)
+    let whole = places.into_iter().flat_map(|place| blob.with_siblings(place..place + 1));
+    Request::plan(blob, whole.filter_map(lead).collect(), &fetcher.policy, |_| Priority::Prefetch)
 }

@@ -1,6 +1,8 @@
 //! Blobs and backends for tests: in memory, faulty, slow.
 #![allow(clippy::missing_panics_doc, reason = "a panic here is a failed test")]
 
+mod blob;
+
 use std::{
     collections::HashMap,
     io,
@@ -14,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
-use rafs::{Blob, BlobId, Chunk, Compressor, DigestAlgorithm, Encoder};
+use rafs::BlobId;
 use tokio::time::Instant;
 
 use crate::{
@@ -22,76 +24,7 @@ use crate::{
     cache::lock,
 };
 
-/// A blob of made-up chunks.
-#[derive(Debug, Clone)]
-pub struct TestBlob {
-    /// As a bootstrap tells of it.
-    pub blob: Blob,
-    /// The blob file.
-    pub file: Bytes,
-    /// The uncompressed image, padding included.
-    pub image: Vec<u8>,
-}
-
-impl TestBlob {
-    /// Chunks of the given sizes, with bytes that follow from `seed`; about half of each compresses away.
-    #[must_use]
-    pub fn new(seed: u64, sizes: &[u32]) -> Self {
-        let mut state = seed;
-        let mut plain = |i| if i % 64 < 32 { 7 } else { next_byte(&mut state) };
-        Self::from_chunks(sizes.iter().map(|size| (0..*size).map(&mut plain).collect()))
-    }
-
-    /// The given chunks, each compressed where that helps.
-    #[must_use]
-    pub fn from_chunks(plain: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        let mut encoder = Encoder::new(Compressor::Zstd).expect("zstd is written");
-        let (mut file, mut image, mut chunks) = (Vec::new(), Vec::new(), Vec::new());
-        for plain in plain {
-            let stored = encoder.encode(&plain);
-            let bytes = stored.unwrap_or(&plain);
-            chunks.push(Some(Chunk {
-                digest: DigestAlgorithm::Blake3.digest(&plain),
-                compressed_offset: file.len() as u64,
-                compressed_size: u32::try_from(bytes.len()).expect("a small chunk"),
-                uncompressed_offset: image.len() as u64,
-                uncompressed_size: u32::try_from(plain.len()).expect("a small chunk"),
-                is_compressed: stored.is_some(),
-                crc32c: None,
-            }));
-            file.extend_from_slice(bytes);
-            image.extend_from_slice(&plain);
-            image.resize(image.len().next_multiple_of(4096), 0);
-        }
-        let blob = Blob {
-            id: BlobId::from_sha256(&DigestAlgorithm::Sha256.digest(&file).0),
-            compressor: Compressor::Zstd,
-            digest_algorithm: DigestAlgorithm::Blake3,
-            features: 0,
-            compressed_size: file.len() as u64,
-            uncompressed_size: image.len() as u64,
-            chunk_count: u32::try_from(chunks.len()).expect("few chunks"),
-            ci: rafs::blob::CiLocation::default(),
-            toc_size: 0,
-            toc_digest: [0; 32],
-            chunks,
-        };
-        Self { blob, file: file.into(), image }
-    }
-
-    /// The plain bytes of one chunk.
-    #[must_use]
-    pub fn plain(&self, number: usize) -> &[u8] {
-        let chunk = self.blob.chunks[number].expect("every chunk is known");
-        let begin = usize::try_from(chunk.uncompressed_offset).expect("it is in memory");
-        &self.image[begin..begin + chunk.uncompressed_size as usize]
-    }
-}
-
-fn next_byte(state: &mut u64) -> u8 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    state.to_be_bytes()[0]
-}
+pub use blob::TestBlob;
 
 /// One request that a backend was asked for.
 pub type Request = (BlobId, Range<u64>, Priority);

@@ -1,4 +1,4 @@
-//! Stored bytes to checked bytes.
+//! Stored bytes to plain bytes, and plain bytes to checked ones.
 
 use std::sync::Mutex;
 
@@ -8,6 +8,7 @@ use rafs::{Compressor, Decoder};
 use crate::{
     cache::{inflight::Failure, lock},
     chunks::{ChunkTable, Entry},
+    units::Unit,
 };
 
 /// Decoders kept for the next chunks; more than the cores would only cost memory.
@@ -15,22 +16,28 @@ const KEPT: usize = 4;
 
 static DECODERS: Mutex<Vec<Decoder>> = Mutex::new(Vec::new());
 
-/// The plain bytes of a chunk, whose digest is right.
-pub(crate) fn verify(table: &ChunkTable, entry: &Entry, stored: Bytes) -> Result<Bytes, Failure> {
-    let plain = match table.compressor_of(entry) {
-        Compressor::None => stored,
-        compressor => decode(compressor, entry, &stored).map_err(Failure::Decode)?,
-    };
+/// The plain bytes of a unit, not checked yet.
+pub(crate) fn unpack(table: &ChunkTable, unit: &Unit, stored: Bytes) -> Result<Bytes, Failure> {
+    match table.compressor_of(unit) {
+        Compressor::None => Ok(stored),
+        compressor => decode(compressor, unit, &stored).map_err(Failure::Decode),
+    }
+}
+
+/// The plain bytes of a chunk, which begins at `begin` in those of its unit, and whose digest is right.
+pub(crate) fn verify(table: &ChunkTable, entry: &Entry, unit: &Bytes, begin: u32) -> Result<Bytes, Failure> {
+    let (begin, len) = (begin as usize, entry.size as usize);
+    let inside = begin.checked_add(len).filter(|end| *end <= unit.len());
+    let plain = unit.slice(begin..inside.ok_or(Failure::Digest)?);
     if table.algorithm.digest(&plain) == entry.digest { Ok(plain) } else { Err(Failure::Digest) }
 }
 
-fn decode(compressor: Compressor, entry: &Entry, stored: &[u8]) -> Result<Bytes, rafs::FormatError> {
+fn decode(compressor: Compressor, unit: &Unit, stored: &[u8]) -> Result<Bytes, rafs::FormatError> {
     let mut decoder = lock(&DECODERS).pop().unwrap_or_default();
-    let mut plain = vec![0; entry.size as usize];
-    let decoded = decoder.decode(compressor, stored, &mut plain);
+    let decoded = decoder.decode_new(compressor, stored, unit.size as usize);
     let mut kept = lock(&DECODERS);
     if kept.len() < KEPT {
         kept.push(decoder);
     }
-    decoded.map(|()| plain.into())
+    decoded.map(Bytes::from)
 }

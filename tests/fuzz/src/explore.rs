@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use rafs::blob::{feature, local_blob_meta, read_batches, read_ci, read_local_blob_meta, read_toc};
-use rafs::{Blob, BlobId, Bootstrap, BootstrapWriter, Compressor, DigestAlgorithm, FileType, Nid};
+use rafs::{Blob, BlobId, Bootstrap, BootstrapWriter, Chunks, Compressor, DigestAlgorithm, FileType, Nid};
 
 /// Opens and walks a bootstrap.
 pub fn bootstrap(bytes: &[u8]) {
@@ -99,7 +99,7 @@ fn table(features: u32, record: usize, bytes: &[u8]) {
         },
         toc_size: 0,
         toc_digest: [0; 32],
-        chunks: Vec::new(),
+        chunks: Chunks::default(),
     };
     let (plain, rest) = bytes.split_at(count * record);
     drop(read_ci(&blob, plain, None));

@@ -8,6 +8,8 @@ use crate::{BLOCK_SIZE, Blob, Chunk, Compressor, Decoder, Digest, FormatError};
 const V1_LEN: usize = 16;
 const V2_LEN: usize = 24;
 const BATCH_LEN: usize = 40;
+/// Longest unit that chunks share, stored or not.
+const MAX_UNIT: u32 = 1 << 24;
 const HEADER_LEN: usize = 4096;
 const _: () = assert!(HEADER_LEN as u64 == CI_HEADER_LEN);
 const MAGIC: u32 = 0xB10B_B10B;
@@ -58,7 +60,7 @@ pub fn read_ci(blob: &Blob, table: &[u8], header: Option<&[u8]>) -> Result<Vec<C
 }
 
 /// Decodes the table as [`read_ci`] does, into the units that chunks share, by chunk number. `None`: the chunk is
-/// stored on its own.
+/// stored on its own. Empty for a blob without such units.
 ///
 /// # Errors
 /// [`FormatError`] for bytes that do not decode, or members that lie outside of their unit.
@@ -69,7 +71,7 @@ pub fn read_batches(
 ) -> Result<Vec<Option<BatchMember>>, FormatError> {
     let count = blob.chunk_count as usize;
     if blob.features & feature::BATCH == 0 {
-        return Ok(vec![None; count]);
+        return Ok(Vec::new());
     }
     let table = decode(blob, table, header)?;
     let (records, contexts) = table.split_at(V2_LEN * count);
@@ -92,14 +94,10 @@ fn member(
     let at = chunk.compressed_offset;
     let end = u64::from(offset) + u64::from(chunk.uncompressed_size);
     check(end <= len.into(), "chunk's end in its unit", at, end, "must lie within the unit")?;
-    let sized = stored > 0 && len <= 1 << 24 && at + u64::from(stored) <= data_end(blob);
-    check(
-        sized,
-        "unit's stored length",
-        at,
-        stored.into(),
-        "must lie within the blob, and give 16 MiB at most",
-    )?;
+    let sized = (1..=MAX_UNIT).contains(&stored) && len <= MAX_UNIT;
+    let inside = at + u64::from(stored) <= data_end(blob);
+    let expected = "must lie within the blob, and be and give 16 MiB at most";
+    check(sized && inside, "unit's stored length", at, stored.into(), expected)?;
     Ok(Some(BatchMember {
         unit_offset: at,
         unit_compressed_size: stored,
@@ -186,9 +184,7 @@ fn decode(blob: &Blob, stored: &[u8], header: Option<&[u8]>) -> Result<Vec<u8>, 
     if let Some(header) = header {
         check_header(blob, header)?;
     }
-    let mut table = vec![0; in_memory(blob.ci.uncompressed_size)];
-    Decoder::default().decode(blob.ci.compressor, stored, &mut table)?;
-    Ok(table)
+    Decoder::default().decode_new(blob.ci.compressor, stored, in_memory(blob.ci.uncompressed_size))
 }
 
 fn check_header(blob: &Blob, header: &[u8]) -> Result<(), FormatError> {

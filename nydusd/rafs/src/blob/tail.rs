@@ -6,7 +6,7 @@ use super::toc::{self, TocEntry};
 use super::{BlobLayout, CI_HEADER_LEN, CiLocation, ci, feature, tar};
 use crate::layout::blob_entry::{MAX_CHUNKS, MAX_COMPRESSED, MAX_UNCOMPRESSED};
 use crate::layout::{check, limit, round_up};
-use crate::{BLOCK_SIZE, Blob, BlobId, Chunk, Compressor, Encoder, FormatError};
+use crate::{BLOCK_SIZE, Blob, BlobId, Chunk, Chunks, Compressor, Encoder, FormatError};
 
 /// Most bytes of a part: eleven octal digits in its tar header.
 const MAX_TAR_SIZE: u64 = (8 << 30) - 1;
@@ -43,7 +43,7 @@ impl BlobTail {
             ci: CiLocation::default(),
             toc_size: 0,
             toc_digest: [0; 32],
-            chunks: Vec::new(),
+            chunks: Chunks::default(),
         };
         let mut tail = Self { bytes: Vec::new(), blob, layout, parts: Vec::new() };
         if !chunks.is_empty() {

@@ -43,8 +43,7 @@ impl TocEntry {
     pub fn decode(&self, stored: &[u8]) -> Result<Vec<u8>, FormatError> {
         crate::layout::limit("length of a part of a blob", self.uncompressed_size, Self::MAX_DECODED)?;
         let len = crate::layout::in_memory(self.uncompressed_size);
-        let mut part = vec![0; len];
-        Decoder::default().decode(self.compressor, stored, &mut part)?;
+        let part = Decoder::default().decode_new(self.compressor, stored, len)?;
         if Sha256::digest(&part).as_slice() != self.uncompressed_digest {
             return Err(FormatError::Digest { what: self.name.as_str().into() });
         }

@@ -47,18 +47,6 @@ impl<'a> View<'a> {
         Ok((index, record.index, chunk))
     }
 
-    pub(super) fn chunks(self, blob: BlobIndex) -> Result<Vec<Option<Chunk>>, FormatError> {
-        let count = self.image.blobs.get(usize::from(blob.0)).map_or(0, |blob| blob.chunk_count);
-        let mut chunks = vec![None; usize::try_from(count).expect("at most 2^24")];
-        for record in self.chunk_records() {
-            let (of, number, chunk) = record?;
-            if of == blob {
-                chunks[usize::try_from(number.0).expect("at most 2^24")] = Some(chunk);
-            }
-        }
-        Ok(chunks)
-    }
-
     pub(super) fn prefetch(self) -> impl Iterator<Item = Nid> + use<'a> {
         let table = self.image.prefetch_table;
         let bytes = range(self.bytes, "prefetch table", table.offset, table.size).unwrap_or_default();

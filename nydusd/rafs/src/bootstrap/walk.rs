@@ -40,12 +40,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn blobs(&self) -> Result<Vec<crate::Blob>, FormatError> {
         let mut blobs = self.view.image.blobs.clone();
-        for blob in &mut blobs {
-            blob.chunks = vec![None; blob.chunk_count as usize];
-        }
+        let mut known = vec![Vec::new(); blobs.len()];
         for record in self.view.chunk_records() {
             let (blob, number, chunk) = record?;
-            blobs[usize::from(blob.0)].chunks[number.0 as usize] = Some(chunk);
+            known[usize::from(blob.0)].push((number, chunk));
+        }
+        for (blob, known) in blobs.iter_mut().zip(known) {
+            blob.chunks = known.into_iter().collect();
         }
         Ok(blobs)
     }
@@ -97,7 +98,7 @@ impl Walk<'_> {
         let (indexes, at) = self.view.chunk_indexes(inode, 0, count)?;
         let refs = indexes.chunks_exact(chunk_addr::LEN).map(|record| {
             let addr = self.view.chunk_addr(record, at)?;
-            let known = self.tree.blobs[usize::from(addr.blob.0)].chunks[addr.chunk.0 as usize];
+            let known = self.tree.blobs[usize::from(addr.blob.0)].chunks.get(addr.chunk);
             let place = u64::from(addr.block) << self.view.image.block_bits;
             if known.is_some_and(|chunk| chunk.uncompressed_offset != place) {
                 return Err(inode.fault("chunk index", "has another block than the chunk table"));

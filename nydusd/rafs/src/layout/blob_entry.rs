@@ -2,7 +2,7 @@
 
 use super::{check, le32, le64, put};
 use crate::blob::{CiLocation, feature};
-use crate::{Blob, BlobId, Compressor, DigestAlgorithm, FormatError};
+use crate::{Blob, BlobId, Chunks, Compressor, DigestAlgorithm, FormatError};
 
 pub(crate) const LEN: usize = 256;
 /// Most chunks that a blob can have.
@@ -60,7 +60,7 @@ pub(crate) fn parse(entry: &[u8; LEN], index: u32, offset: u64, shared: Shared) 
         },
         toc_size: le32(entry, 104),
         toc_digest: *entry[136..].first_chunk().expect("136 + 32 is within 256"),
-        chunks: Vec::new(),
+        chunks: Chunks::default(),
     };
     if blob.compressor == Compressor::Gzip {
         return Err(FormatError::Unsupported { what: "gzip blob", bits: 2 });

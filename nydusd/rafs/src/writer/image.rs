@@ -68,9 +68,10 @@ fn check_blob(of: &Blob) -> Result<(), FormatError> {
     limit("size of a blob", of.compressed_size, MAX_COMPRESSED)?;
     limit("uncompressed size of a blob", of.uncompressed_size, MAX_UNCOMPRESSED)?;
     limit("chunks of a blob", of.chunk_count.into(), MAX_CHUNKS.into())?;
-    limit("known chunks of a blob", of.chunks.len() as u64, of.chunk_count.into())?;
+    let last = of.chunks.iter().next_back().map_or(0, |(last, _)| u64::from(last.0) + 1);
+    limit("known chunks of a blob", last, of.chunk_count.into())?;
     check_ci(of, 0)?;
-    for chunk in of.chunks.iter().flatten() {
+    for (_, chunk) in of.chunks.iter() {
         let end = chunk.uncompressed_offset.saturating_add(chunk.uncompressed_size.into());
         let placed = chunk.uncompressed_offset.is_multiple_of(BLOCK_SIZE) && end <= of.uncompressed_size;
         if !placed {

@@ -147,7 +147,7 @@ fn check_chunks(tree: &Tree, id: InodeId, size: u64, chunks: &[ChunkRef]) -> Res
 /// The chunk that `at` means.
 pub(super) fn chunk_of(tree: &Tree, at: ChunkRef) -> Option<&crate::Chunk> {
     let blob = tree.blobs.get(usize::from(at.blob.0))?;
-    blob.chunks.get(at.chunk.0 as usize)?.as_ref()
+    blob.chunks.get(at.chunk)
 }
 
 pub(super) fn fault(what: &'static str, inode: u32, problem: &'static str) -> FormatError {

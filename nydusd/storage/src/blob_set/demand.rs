@@ -33,8 +33,12 @@ pub(super) async fn read(
     let attempts = async {
         let mut failed = (places.start, Failure::Lost);
         for _ in 0..ATTEMPTS {
+            let is_unplaced = |place| !blob.is_ready(place) && blob.stands(place).is_none();
+            if let Some(place) = places.clone().find(|place| is_unplaced(*place)) {
+                fetcher.locate(blob).await.map_err(|failure| (place, failure))?;
+            }
             let parts = join(fetcher, blob, places.clone());
-            match gather(places.clone().zip(parts), &mut waits_for).await {
+            match gather(blob, places.clone().zip(parts), &mut waits_for).await {
                 Ok(parts) => {
                     if let Some(bytes) = assemble(blob, places.clone(), range.clone(), parts).await {
                         return Ok(bytes);
@@ -73,6 +77,7 @@ enum Failed {
 
 /// Waits for all parts; those that are in the cache are `None`.
 async fn gather(
+    blob: &Blob,
     parts: impl Iterator<Item = (usize, Part)>,
     waits_for: &mut usize,
 ) -> Result<Vec<Option<Bytes>>, Failed> {
@@ -83,6 +88,10 @@ async fn gather(
             Part::Cached => None,
             Part::Own(waiter) => Some(waiter.outcome().await.map_err(|failure| match failure {
                 Failure::Lost => Failed::Others(place, failure),
+                // What the blob says of the place of such a chunk may have been wrong.
+                Failure::Digest | Failure::Decode(_) if blob.table.entries[place].is_member() => {
+                    Failed::Others(place, failure)
+                }
                 _ => Failed::Own(place, failure),
             })?),
             Part::Others(waiter) => {
@@ -102,6 +111,7 @@ fn error(fetcher: &Fetcher, blob: &Blob, (place, failure): (usize, Failure)) -> 
         Failure::Fetch(source) => StorageError::Fetch { blob: id, chunk, source },
         Failure::Digest => StorageError::Digest { blob: id, chunk },
         Failure::Decode(source) => StorageError::Decode { blob: id, chunk, source },
+        Failure::Table(source) => StorageError::Table { blob: id, source },
         Failure::Lost => StorageError::Deadline { blob: id, chunk, deadline: fetcher.policy.deadline },
     }
 }
@@ -121,8 +131,10 @@ fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>) -> Vec<P
             }
             Joined::Lead(lead) => {
                 let waiter = lead.waiter();
-                wanted.push(Wanted { entry: blob.table.entries[place], lead, suspect: false });
-                missed = Some(missed.map_or(place..place + 1, |m| m.start..place + 1));
+                if let Some(chunk) = Wanted::new(blob, place, lead) {
+                    wanted.push(chunk);
+                    missed = Some(missed.map_or(place..place + 1, |m| m.start..place + 1));
+                }
                 Part::Own(waiter)
             }
         });
@@ -136,17 +148,18 @@ fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>) -> Vec<P
 }
 
 fn lead(fetcher: &Fetcher, blob: &Blob, place: usize, priority: Priority) -> Joined {
-    let entry = &blob.table.entries[place];
-    let is_ready = || blob.cache.is_ready(entry.number());
-    blob.cache.inflight.join(entry, priority, fetcher.policy.patience, is_ready)
+    blob.join(place, priority, fetcher.policy.patience)
 }
 
 /// Fetches the missed chunks, and as much around them as is likely to be wanted next.
 fn launch(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, mut wanted: Vec<Wanted>, missed: Range<usize>) {
     let policy = &fetcher.policy;
     let window = lock(&blob.streams).missed(missed.start, policy, |place| blob.is_touched(place));
-    let widened = plan::widen(&**blob, missed.clone(), window, policy.merge_gap);
-    lock(&blob.streams).fetched(widened.ahead.last().map_or(missed.end, |last| last + 1));
+    let whole = blob.with_siblings(missed.clone());
+    let siblings: Vec<_> = (whole.start..missed.start).chain(missed.end..whole.end).collect();
+    wanted.extend(leads(fetcher, blob, &siblings));
+    let widened = plan::widen(&**blob, whole.clone(), window, policy.merge_gap);
+    lock(&blob.streams).fetched(widened.ahead.last().map_or(whole.end, |last| last + 1));
     let behind = leads(fetcher, blob, &widened.behind);
     wanted.extend(leads(fetcher, blob, &widened.ahead));
     let is_missed =
@@ -173,7 +186,7 @@ fn read_ahead(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, waited: usize) {
 
 fn leads(fetcher: &Fetcher, blob: &Blob, places: &[usize]) -> Vec<Wanted> {
     let wanted = |place: &usize| match lead(fetcher, blob, *place, Priority::ReadAhead) {
-        Joined::Lead(lead) => Some(Wanted { entry: blob.table.entries[*place], lead, suspect: false }),
+        Joined::Lead(lead) => Wanted::new(blob, *place, lead),
         Joined::Ready | Joined::Wait(_) => None,
     };
     places.iter().filter_map(wanted).collect()

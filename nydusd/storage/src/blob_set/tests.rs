@@ -1,3 +1,5 @@
+mod batch;
+
 use futures_util::future::join_all;
 
 use super::*;
@@ -13,9 +15,12 @@ struct Setup {
 }
 
 fn setup(sizes: &[u32]) -> Setup {
+    setup_of(TestBlob::new(1, sizes))
+}
+
+fn setup_of(blob: TestBlob) -> Setup {
     let dir = tempfile::tempdir().unwrap();
     let cache = CacheDir::open(dir.path()).unwrap();
-    let blob = TestBlob::new(1, sizes);
     let memory = MemBackend::new(&[&blob]);
     Setup { dir, cache, blob, memory }
 }
@@ -205,8 +210,9 @@ async fn images_that_agree_share_a_cache_and_one_that_does_not_poisons_nobody() 
     let setup = setup(&[6000; 3]);
     let hostile = {
         let mut blob = setup.blob.blob.clone();
-        let chunk = blob.chunks[1].as_mut().unwrap();
-        chunk.digest = setup.blob.blob.chunks[0].unwrap().digest;
+        let mut chunks: Vec<_> = blob.chunks.iter().map(|(_, chunk)| *chunk).collect();
+        chunks[1].digest = chunks[0].digest;
+        blob.chunks = chunks.into_iter().collect();
         BlobSet::from_blobs(&[blob], &setup.cache, setup.memory.clone(), quick()).unwrap()
     };
     assert!(hostile.clone().read(BLOB, 8192, 100).await.is_err());

@@ -12,10 +12,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::lock;
-use crate::{
-    backend::{BackendError, Priority},
-    chunks::Entry,
-};
+use crate::backend::{BackendError, Priority};
 
 /// Why a chunk was not fetched.
 #[derive(Debug, Clone)]
@@ -23,6 +20,8 @@ pub(crate) enum Failure {
     Fetch(Arc<BackendError>),
     Digest,
     Decode(rafs::FormatError),
+    /// The blob's own table of chunks is broken.
+    Table(rafs::FormatError),
     /// The fetch was given up: it took too long, its image was closed, or it panicked.
     Lost,
 }
@@ -69,6 +68,14 @@ pub(crate) struct Inflight {
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
 }
 
+/// A chunk that is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Joining {
+    pub(crate) number: u32,
+    /// Where its bytes end in the blob file.
+    pub(crate) end: u64,
+}
+
 /// What a reader has to do for a chunk.
 #[derive(Debug)]
 pub(crate) enum Joined {
@@ -107,15 +114,15 @@ impl Inflight {
     /// ready. A waiting reader does not wait for a less urgent request that has more than `patience` bytes to go.
     pub(crate) fn join(
         self: &Arc<Self>,
-        entry: &Entry,
+        chunk: Joining,
         priority: Priority,
         patience: u64,
         is_ready: impl FnOnce() -> bool,
     ) -> Joined {
         let mut slots = lock(&self.slots);
-        let number = entry.number();
+        let number = chunk.number;
         if let Some(slot) = slots.get(&number) {
-            let taken = priority == Priority::Demand && slot.demand(entry, patience);
+            let taken = priority == Priority::Demand && slot.demand(chunk.end, patience);
             return if taken { Joined::Lead(self.lead(number, slot)) } else { Joined::Wait(slot.waiter()) };
         }
         if is_ready() {
@@ -144,7 +151,7 @@ impl Slot {
     }
 
     /// A reader needs the chunk now: whether it has to take over.
-    fn demand(&self, entry: &Entry, patience: u64) -> bool {
+    fn demand(&self, end: u64, patience: u64) -> bool {
         let mut place = lock(&self.place);
         let delivered = self.outcome.borrow().is_some();
         if delivered || place.priority == Priority::Demand {
@@ -152,7 +159,7 @@ impl Slot {
         }
         place.priority = Priority::Demand;
         let position = place.track.as_ref().map_or(0, |track| track.position.load(Ordering::Relaxed));
-        let is_near = position > 0 && entry.stored().end.saturating_sub(position) <= patience;
+        let is_near = position > 0 && end.saturating_sub(position) <= patience;
         if is_near {
             place.track.iter().for_each(|track| track.urgent.store(true, Ordering::Relaxed));
         } else {
@@ -218,14 +225,21 @@ impl Drop for Lead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{chunks::ChunkTable, testing::TestBlob};
+    use crate::{
+        chunks::{ChunkTable, Entry},
+        testing::TestBlob,
+    };
 
     fn entries() -> Arc<[Entry]> {
         ChunkTable::new(&TestBlob::new(1, &[4096, 4096, 4096]).blob).unwrap().entries
     }
 
+    fn end(entry: &Entry) -> u64 {
+        entry.own_unit().unwrap().stored().end
+    }
+
     fn join(inflight: &Arc<Inflight>, entry: &Entry, priority: Priority) -> Joined {
-        inflight.join(entry, priority, 100, || false)
+        inflight.join(Joining { number: entry.number(), end: end(entry) }, priority, 100, || false)
     }
 
     #[tokio::test]
@@ -257,8 +271,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_ready_chunk_is_never_fetched_again() {
-        let (inflight, entries) = (Arc::new(Inflight::default()), entries());
-        assert!(matches!(inflight.join(&entries[0], Priority::Demand, 0, || true), Joined::Ready));
+        let inflight = Arc::new(Inflight::default());
+        let chunk = Joining { number: 0, end: 1000 };
+        assert!(matches!(inflight.join(chunk, Priority::Demand, 0, || true), Joined::Ready));
         assert!(!inflight.contains(0));
     }
 
@@ -279,7 +294,7 @@ mod tests {
         let (inflight, entries) = (Arc::new(Inflight::default()), entries());
         let Joined::Lead(lead) = join(&inflight, &entries[1], Priority::ReadAhead) else { panic!() };
         let track = Arc::new(Track::default());
-        track.reached(entries[1].stored().end - 50);
+        track.reached(end(&entries[1]) - 50);
         lead.assign(&track);
         assert!(matches!(join(&inflight, &entries[1], Priority::Demand), Joined::Wait(_)));
         assert!(track.is_urgent());

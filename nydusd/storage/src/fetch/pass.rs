@@ -6,7 +6,11 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::{Wanted, splitter::Splitter};
-use crate::{blob::Blob, verify::verify};
+use crate::{
+    blob::Blob,
+    cache::inflight::Failure,
+    verify::{unpack, verify},
+};
 
 /// Received bytes that may wait while others are being checked; above it the stream waits.
 const BACKLOG: usize = 1 << 20;
@@ -17,29 +21,38 @@ pub(super) struct Pass {
     blob: Arc<Blob>,
     range: Range<u64>,
     splitter: Splitter,
-    /// By place among the wanted; `None` once received.
-    wanted: Vec<Option<Wanted>>,
-    received: Vec<(Wanted, Bytes)>,
+    /// The wanted chunks of each unit; none once it is received.
+    wanted: Vec<Vec<Wanted>>,
+    received: Vec<(Vec<Wanted>, Bytes)>,
     backlog: usize,
-    checking: Option<JoinHandle<Vec<Wanted>>>,
-    /// Came wrong for the first time.
-    suspects: Vec<Wanted>,
+    checking: Option<JoinHandle<Wrong>>,
+    wrong: Wrong,
 }
 
+/// Chunks that came wrong, and why.
+type Wrong = Vec<(Wanted, Failure)>;
+
 impl Pass {
-    /// `wanted` is not empty, sorted by place in the blob file, and does not overlap.
+    /// `wanted` is not empty, sorted by units, and these do not overlap.
     pub(super) fn new(blob: Arc<Blob>, wanted: Vec<Wanted>) -> Self {
-        let ranges: Vec<_> = wanted.iter().map(|w| w.entry.stored()).collect();
+        let mut units: Vec<Vec<Wanted>> = Vec::new();
+        for chunk in wanted {
+            match units.last_mut() {
+                Some(unit) if unit[0].at.unit == chunk.at.unit => unit.push(chunk),
+                _ => units.push(vec![chunk]),
+            }
+        }
+        let ranges: Vec<_> = units.iter().map(|unit| unit[0].at.unit.stored()).collect();
         let range = ranges.first().map_or(0, |r| r.start)..ranges.last().map_or(0, |r| r.end);
         Self {
             blob,
             range,
             splitter: Splitter::new(ranges),
-            wanted: wanted.into_iter().map(Some).collect(),
+            wanted: units,
             received: Vec::new(),
             backlog: 0,
             checking: None,
-            suspects: Vec::new(),
+            wrong: Vec::new(),
         }
     }
 
@@ -58,7 +71,7 @@ impl Pass {
         let Self { splitter, wanted, received, backlog, .. } = self;
         splitter.push(piece, |place, bytes| {
             *backlog += bytes.len();
-            received.extend(wanted[place].take().map(|w| (w, bytes)));
+            received.push((std::mem::take(&mut wanted[place]), bytes));
         });
         splitter.position()
     }
@@ -78,33 +91,37 @@ impl Pass {
     async fn settle(&mut self) {
         let Some(task) = &mut self.checking else { return };
         // A panic has dropped its chunks, which wakes their readers.
-        self.suspects.extend(task.await.into_iter().flatten());
+        self.wrong.extend(task.await.into_iter().flatten());
         self.checking = None;
     }
 
-    /// Ends the pass: everything received is checked; gives the chunks that are still to come, in order.
-    pub(super) async fn finish(mut self) -> Vec<Wanted> {
+    /// Ends the pass: everything received is checked; gives the chunks that are still to come, and those that came
+    /// wrong.
+    pub(super) async fn finish(mut self) -> (Vec<Wanted>, Wrong) {
         self.backlog = BACKLOG;
         self.work().await;
         self.settle().await;
-        let mut left: Vec<_> = self.wanted.into_iter().flatten().chain(self.suspects).collect();
-        left.sort_unstable_by_key(|w| w.entry.compressed_offset);
-        left
+        (self.wanted.into_iter().flatten().collect(), self.wrong)
     }
 }
 
-/// Checks chunks, hands them out and stores them; gives back those that came wrong for the first time.
-fn check(blob: &Blob, batch: Vec<(Wanted, Bytes)>) -> Vec<Wanted> {
-    let mut suspects = Vec::new();
-    for (wanted, stored) in batch {
-        match verify(&blob.table, &wanted.entry, stored) {
-            Ok(plain) => {
-                wanted.lead.deliver(plain.clone());
-                blob.cache.store(&wanted.entry, &plain);
+/// Checks chunks, hands them out and stores them; gives back those that are wrong.
+fn check(blob: &Blob, batch: Vec<(Vec<Wanted>, Bytes)>) -> Wrong {
+    let mut wrong = Vec::new();
+    for (chunks, stored) in batch {
+        let Some(unit) = chunks.first().map(|first| first.at.unit) else { continue };
+        let unpacked = unpack(&blob.table, &unit, stored);
+        for wanted in chunks {
+            let verified =
+                unpacked.clone().and_then(|u| verify(&blob.table, &wanted.entry, &u, wanted.at.begin));
+            match verified {
+                Ok(plain) => {
+                    wanted.lead.deliver(plain.clone());
+                    blob.cache.store(&wanted.entry, &plain);
+                }
+                Err(failure) => wrong.push((wanted, failure)),
             }
-            Err(failure) if wanted.suspect => wanted.lead.fail(failure),
-            Err(_) => suspects.push(Wanted { suspect: true, ..wanted }),
         }
     }
-    suspects
+    wrong
 }
