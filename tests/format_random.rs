@@ -19,8 +19,11 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use rafs::blob::read_toc;
-use rafs::{Bootstrap, BootstrapWriter, Compressor, InodeId, Kind, Tree};
+use rafs::blob::{CiLocation, feature, read_batches, read_ci, read_toc};
+use rafs::{
+    Blob, BlobId, BlobIndex, Bootstrap, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, Chunks, Compressor,
+    Digest, DigestAlgorithm, Inode, InodeId, Kind, Meta, Tree,
+};
 use random::{image, steps};
 use stored::StoredBlob;
 
@@ -50,6 +53,50 @@ fn canonical(tree: &Tree) -> Tree {
 
 fn sample(path: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(path)).unwrap()
+}
+
+/// A blob that claims `count` chunks and tells of the last one alone.
+fn boastful(number: u8, count: u32, features: u32) -> Blob {
+    let record = if features & feature::CHUNK_INFO_V2 == 0 { 16 } else { 24 };
+    let uncompressed_size = u64::from(count) * 4096;
+    let chunk = Chunk {
+        digest: Digest([1; 32]),
+        compressed_offset: 0,
+        compressed_size: 100,
+        uncompressed_offset: uncompressed_size - 4096,
+        uncompressed_size: 100,
+        is_compressed: false,
+        crc32c: None,
+    };
+    Blob {
+        id: BlobId::from_sha256(&[number; 32]),
+        compressor: Compressor::Zstd,
+        digest_algorithm: DigestAlgorithm::Blake3,
+        features: feature::ALIGNED | features,
+        compressed_size: 1 << 30,
+        uncompressed_size,
+        chunk_count: count,
+        ci: CiLocation {
+            compressor: Compressor::Zstd,
+            offset: 1 << 29,
+            compressed_size: 1000,
+            uncompressed_size: record * u64::from(count),
+        },
+        toc_size: 0,
+        toc_digest: [0; 32],
+        chunks: Chunks::from_iter([(ChunkIndex(count - 1), chunk)]),
+    }
+}
+
+/// The most memory that opening and walking takes at one time, in bytes.
+fn memory(bytes: &[u8]) -> u64 {
+    let walk = || drop(Bootstrap::open(bytes).and_then(|bootstrap| bootstrap.to_tree()));
+    allocation_counter::measure(walk).bytes_max
+}
+
+/// What may be taken for so many bytes of a bootstrap: a record of a few bytes becomes an inode in memory.
+fn allowance(bytes: &[u8]) -> u64 {
+    32 * bytes.len() as u64
 }
 
 fn compressor() -> impl Strategy<Value = Compressor> {
@@ -93,6 +140,39 @@ proptest! {
             bytes[at.index(end)] = value;
         }
         explore::bootstrap(&bytes);
+        prop_assert!(memory(&bytes) <= allowance(&bytes), "{}", memory(&bytes));
+    }
+
+    #[test]
+    fn memory_follows_the_bytes_and_not_the_chunks_that_they_claim(
+        blobs in prop::collection::vec((1u32..=1 << 24, any::<bool>()), 1..254),
+    ) {
+        let mut tree = Tree::new(4096);
+        for (index, (count, v2)) in (0..).zip(blobs) {
+            tree.blobs.push(boastful(index, count, if v2 { feature::CHUNK_INFO_V2 } else { 0 }));
+            let chunks = vec![ChunkRef { blob: BlobIndex(index), chunk: ChunkIndex(count - 1) }];
+            let file = tree.add(Inode { meta: Meta::default(), kind: Kind::File { size: 100, chunks } });
+            tree.children_mut(Tree::ROOT).unwrap().insert(format!("{index}").into(), file);
+        }
+        let bytes = BootstrapWriter::new(&tree).write().unwrap().bytes;
+        prop_assert!(Bootstrap::open(&bytes).unwrap().to_tree().is_ok());
+        prop_assert!(memory(&bytes) <= allowance(&bytes), "{} for {}", memory(&bytes), bytes.len());
+    }
+
+    #[test]
+    fn a_chunk_table_takes_no_memory_for_what_its_bytes_cannot_give(
+        count in 1u32..=1 << 24,
+        features in prop::sample::select(vec![0, feature::CHUNK_INFO_V2, feature::CHUNK_INFO_V2 | feature::BATCH]),
+        bytes in prop::collection::vec(any::<u8>(), 1000),
+    ) {
+        let blob = boastful(0, count, features);
+        let read = || {
+            drop(read_ci(&blob, &bytes, None));
+            drop(read_batches(&blob, &bytes, None));
+        };
+        // Random bytes may claim to be a frame of one repeated byte.
+        let most = allocation_counter::measure(read).bytes_max;
+        prop_assert!(most <= 40 << 20, "{most}");
     }
 
     #[test]

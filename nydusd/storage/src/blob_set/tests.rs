@@ -337,3 +337,23 @@ async fn read_about(setup: Arc<Setup>, set: Arc<BlobSet>, seed: usize) {
         }
     }
 }
+
+#[tokio::test]
+async fn memory_of_an_image_follows_its_chunk_records_and_not_the_chunks_it_claims() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = CacheDir::open(dir.path()).unwrap();
+    let blobs = (0..254_u8).map(|number| {
+        let blob = TestBlob::new(number.into(), &[100]).blob;
+        let chunk = *blob.chunks.get(rafs::ChunkIndex(0)).unwrap();
+        let count = 1 << 24;
+        let chunks = [(rafs::ChunkIndex(count - 1), chunk)].into_iter().collect();
+        rafs::Blob { chunk_count: count, chunks, ..blob }
+    });
+    let blobs: Vec<_> = blobs.collect();
+    let backend = MemBackend::new(&[]);
+    let mut set = None;
+    let open = || set = Some(BlobSet::from_blobs(&blobs, &cache, backend, quick()).unwrap());
+    let most = allocation_counter::measure(open).bytes_max;
+    assert_eq!(set.unwrap().reads().chunks, 254);
+    assert!(most < 32 << 20, "{most}");
+}
