@@ -110,12 +110,16 @@ impl Inner {
         let range = range.as_ref();
         match source {
             Source::Blob { repository, digest } => {
+                let endpoints = self.endpoints(&repository.host, Capability::Pull)?;
+                let is_left = |endpoint: &Endpoint| self.distrust.leaves(endpoint, digest);
                 let work = |endpoint: Arc<Endpoint>| async move {
                     let asked = endpoint.asked(repository, format!("blob {digest}"));
                     let url = endpoint.url(repository, &format!("blobs/{digest}"));
                     self.open_at(endpoint, url, Asked { range: range.cloned(), ..asked }).await
                 };
-                self.at_any_host(&repository.host, Capability::Pull, work).await
+                let opened = self.in_rounds(endpoints, is_left, work).await?;
+                self.distrust.gave(&opened.endpoint, digest, range);
+                Ok(opened)
             }
             Source::File { endpoint, url } => {
                 let work = |endpoint: Arc<Endpoint>| async move {
@@ -123,7 +127,7 @@ impl Inner {
                     let asked = Asked { host, repository, object: "file".into(), range: range.cloned() };
                     self.open_at(endpoint, url.clone(), asked).await
                 };
-                self.in_rounds(vec![Arc::clone(endpoint)], work).await
+                self.in_rounds(vec![Arc::clone(endpoint)], |_| false, work).await
             }
         }
     }

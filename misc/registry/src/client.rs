@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::{
-    BlobStream, Manifest, Reference, RegistryError, Repository, auth::Auth, exchange::Redirects,
-    mirror::Endpoints, transport::Transports,
+    BlobStream, Manifest, Reference, RegistryError, Repository, auth::Auth, distrust::Distrust,
+    exchange::Redirects, mirror::Endpoints, transport::Transports,
 };
 
 /// How a client reaches registries.
@@ -73,6 +73,7 @@ pub(crate) struct Inner {
     pub(crate) endpoints: Endpoints,
     pub(crate) auth: Auth,
     pub(crate) redirects: Redirects,
+    pub(crate) distrust: Distrust,
 }
 
 impl Client {
@@ -86,6 +87,7 @@ impl Client {
             endpoints: Endpoints::default(),
             auth: Auth::new(options.docker_config.clone(), options.credential.clone()),
             redirects: Redirects::default(),
+            distrust: Distrust::default(),
             options,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -110,6 +112,13 @@ impl Client {
         range: Option<Range<u64>>,
     ) -> Result<BlobStream, RegistryError> {
         self.inner.blob(repository, digest, range).await
+    }
+
+    /// Bytes of a blob that were streamed have turned out not to be its own: mirrors that gave some of `range` are left
+    /// for other hosts, for this blob and a while. Says whether the blob comes from elsewhere now.
+    pub fn distrust(&self, repository: &Repository, digest: &str, range: &Range<u64>) -> bool {
+        // Where the hosts cannot be told any more, nothing can be read either.
+        self.inner.distrust(repository, digest, range).unwrap_or(false)
     }
 
     /// Streams a file of a plain web server, or a range of it, as [`Self::blob`] does.

@@ -9,6 +9,7 @@ mod blob;
 mod challenge;
 mod client;
 mod credentials;
+mod distrust;
 mod error;
 mod exchange;
 mod hosts;

@@ -85,7 +85,11 @@ impl Endpoints {
 
 impl Inner {
     /// The hosts of a registry that may do something, in their configured order.
-    fn endpoints(&self, registry: &str, capability: Capability) -> Result<Vec<Arc<Endpoint>>, RegistryError> {
+    pub(crate) fn endpoints(
+        &self,
+        registry: &str,
+        capability: Capability,
+    ) -> Result<Vec<Arc<Endpoint>>, RegistryError> {
         let all = self.all_endpoints(registry)?;
         let able: Vec<_> = all.iter().filter(|endpoint| endpoint.host.may(capability)).cloned().collect();
         match able.is_empty() {
@@ -136,7 +140,7 @@ impl Inner {
         F: Future<Output = Result<T, RegistryError>>,
         W: Fn(Arc<Endpoint>) -> F,
     {
-        self.in_rounds(self.endpoints(registry, capability)?, work).await
+        self.in_rounds(self.endpoints(registry, capability)?, |_| false, work).await
     }
 
     /// Does `work` at the one host that is written to.
@@ -148,12 +152,14 @@ impl Inner {
         // What is written to one host and asked of another would seem lost.
         let mut endpoints = self.endpoints(registry, Capability::Push)?;
         endpoints.truncate(1);
-        self.in_rounds(endpoints, work).await
+        self.in_rounds(endpoints, |_| false, work).await
     }
 
+    /// Does `work` at the first of `endpoints` that can; those that `comes_last` are tried after all others.
     pub(crate) async fn in_rounds<T, F, W>(
         &self,
         endpoints: Vec<Arc<Endpoint>>,
+        comes_last: impl Fn(&Endpoint) -> bool,
         work: W,
     ) -> Result<T, RegistryError>
     where
@@ -163,7 +169,9 @@ impl Inner {
         let mut left: Vec<(usize, Arc<Endpoint>)> = endpoints.into_iter().enumerate().collect();
         let mut round = Round::default();
         for number in 1.. {
-            left.sort_by_cached_key(|(place, endpoint)| (self.endpoints.rests(&endpoint.host), *place));
+            left.sort_by_cached_key(|(place, endpoint)| {
+                (comes_last(endpoint), self.endpoints.rests(&endpoint.host), *place)
+            });
             for (place, endpoint) in std::mem::take(&mut left) {
                 let error = match work(Arc::clone(&endpoint)).await {
                     Ok(done) => {

@@ -151,6 +151,10 @@ impl Backend for FaultBackend {
         .boxed()
     }
 
+    fn distrust(&self, blob: &BlobId, range: Range<u64>) -> bool {
+        self.inner.distrust(blob, range)
+    }
+
     fn name(&self) -> String {
         "faulty".into()
     }
@@ -217,6 +221,10 @@ impl Backend for SlowBackend {
             Ok(delayed.boxed())
         }
         .boxed()
+    }
+
+    fn distrust(&self, blob: &BlobId, range: Range<u64>) -> bool {
+        self.inner.distrust(blob, range)
     }
 
     fn name(&self) -> String {

@@ -162,3 +162,50 @@ async fn the_callers_credential_goes_to_the_origin_and_never_to_a_mirror() {
     assert!(m.mirror.requests().iter().all(|request| request.authorization.is_none()));
     assert_eq!(m.origin.requests().len(), 2);
 }
+
+#[tokio::test]
+async fn a_mirror_that_gave_wrong_bytes_is_left_for_that_blob_and_a_while() {
+    let m = Mirrored::start().await;
+    let (client, bytes, others) = (m.setup.client(), pattern(100), pattern(50));
+    let (digest, other) = (m.origin.put_blob(bytes.clone()), m.origin.put_blob(others.clone()));
+    m.mirror.put_blob(bytes.clone());
+    m.mirror.put_blob(others.clone());
+    m.mirror.fail(Fault::FlippedByte, 1);
+    assert_ne!(read(&client, &m.repository, &digest, 10..20).await.unwrap(), bytes.slice(10..20));
+    assert!(!client.distrust(&m.repository, &digest, &(20..30)), "nobody gave these");
+    assert!(client.distrust(&m.repository, &digest, &(0..11)));
+    assert_eq!(m.counts(), (1, 0));
+    for _ in 0..2 {
+        assert_eq!(read(&client, &m.repository, &digest, 10..20).await.unwrap(), bytes.slice(10..20));
+        assert_eq!(m.counts(), (0, 1), "the origin is asked instead");
+    }
+    assert!(
+        !client.distrust(&m.repository, &digest, &(10..20)),
+        "the origin gave these, and nobody knows better"
+    );
+    assert_eq!(read(&client, &m.repository, &other, 10..20).await.unwrap(), others.slice(10..20));
+    assert_eq!(m.counts(), (1, 0), "other blobs still come from the mirror");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for counts in [(1, 0), (0, 1)] {
+        read(&client, &m.repository, &digest, 10..20).await.unwrap();
+        assert_eq!(m.counts(), counts, "one request tries it again");
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for _ in 0..2 {
+        read(&client, &m.repository, &digest, 10..20).await.unwrap();
+        assert_eq!(m.counts(), (1, 0), "nobody complained");
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_that_gave_wrong_bytes_is_asked_when_nobody_else_answers() {
+    let m = Mirrored::start().await;
+    let (client, bytes) = (m.setup.client(), pattern(100));
+    let digest = m.mirror.put_blob(bytes.clone());
+    m.mirror.fail(Fault::FlippedByte, 1);
+    read(&client, &m.repository, &digest, 0..9).await.unwrap();
+    assert!(client.distrust(&m.repository, &digest, &(0..9)));
+    m.origin.fail(Fault::Status(503, None), usize::MAX);
+    m.origin.put_blob(bytes.clone());
+    assert_eq!(read(&client, &m.repository, &digest, 0..9).await.unwrap(), bytes.slice(..9));
+}

@@ -38,6 +38,10 @@ impl Backend for RegistryBackend {
         .boxed()
     }
 
+    fn distrust(&self, blob: &BlobId, range: Range<u64>) -> bool {
+        self.client.distrust(&self.repository, &format!("sha256:{blob}"), &range)
+    }
+
     fn name(&self) -> String {
         format!("registry {}", self.repository)
     }

@@ -98,3 +98,49 @@ fn a_password_in_the_url_is_not_shown() {
     let backend = HttpBackend::new(client, "https://me:secret@example.com/blobs/");
     assert_eq!(backend.name(), "http example.com/blobs");
 }
+
+/// A blob of an image behind a mirror and its origin, both of which have it.
+async fn mirrored(
+    blob: &crate::testing::TestBlob,
+) -> (TestRegistry, TestRegistry, tempfile::TempDir, Arc<dyn Backend>) {
+    let (mirror, origin, dir) =
+        (TestRegistry::start().await, TestRegistry::start().await, tempfile::tempdir().unwrap());
+    let hosts = dir.path().join("certs.d/origin.test");
+    std::fs::create_dir_all(&hosts).unwrap();
+    let text = format!("server = \"http://{}\"\n[host.\"http://{}\"]", origin.host(), mirror.host());
+    std::fs::write(hosts.join("hosts.toml"), text).unwrap();
+    for registry in [&mirror, &origin] {
+        registry.put_blob(blob.file.clone());
+    }
+    let options = ClientOptions {
+        hosts_dirs: vec![dir.path().join("certs.d")],
+        docker_config: Some(dir.path().into()),
+        ..ClientOptions::default()
+    };
+    let repository = ::registry::Repository { host: "origin.test".into(), path: "app".into() };
+    let backend = RegistryBackend::new(Client::new(options).unwrap(), repository);
+    (mirror, origin, dir, Arc::new(backend))
+}
+
+#[tokio::test]
+async fn readers_get_right_bytes_when_a_mirror_gives_wrong_ones() {
+    use crate::{BlobSet, CacheDir, ReadPolicy, testing::TestBlob};
+    let sizes = [3000; 40];
+    // Of the table of a batch blob the flipped byte says nothing that counts: a unit tells that something is wrong.
+    for (blob, asked) in [(TestBlob::new(1, &sizes), 1), (TestBlob::batched(1, &sizes, 20_000), 2)] {
+        let (mirror, origin, dir, backend) = mirrored(&blob).await;
+        mirror.fail(Fault::FlippedByte, usize::MAX);
+        let cache = CacheDir::open(dir.path()).unwrap();
+        let policy = ReadPolicy { window: 0, ..ReadPolicy::default() };
+        let blobs = std::slice::from_ref(&blob.blob);
+        let set = BlobSet::from_blobs(blobs, &cache, backend, policy).unwrap();
+        for place in 0..40 {
+            let (begin, end) = (place * 4096, place * 4096 + 3000);
+            let bytes = set.clone().read(rafs::BlobIndex(0), begin as u64, 3000).await.unwrap();
+            assert!(bytes == blob.image[begin..end], "chunk {place}");
+        }
+        assert_eq!(set.reads().failures, 0);
+        assert_eq!(mirror.requests().len(), asked, "it is left after its first wrong bytes");
+        assert!(!origin.requests().is_empty());
+    }
+}

@@ -115,19 +115,7 @@ async fn readers_of_a_batch_blob_get_right_bytes_or_an_error_whatever_the_backen
     for first in 0..4 {
         let setup = Arc::new(batched());
         let set = setup.faulty(&(0..200).map(|n| (n * 2, faults[(n + first) % 4])).collect::<Vec<_>>());
-        let readers = (0..20).map(|seed| {
-            let (setup, set) = (setup.clone(), set.clone());
-            tokio::spawn(async move {
-                for n in (0..20).map(|n| (seed * 20 + n) * 7919) {
-                    let (offset, len) = (n % 400_000, n % 9_000 + 1);
-                    if let Ok(bytes) =
-                        set.clone().read(BLOB, offset as u64, u32::try_from(len).unwrap()).await
-                    {
-                        assert!(bytes == setup.blob.image[offset..offset + len]);
-                    }
-                }
-            })
-        });
+        let readers = (0..20).map(|n| tokio::spawn(read_about(setup.clone(), set.clone(), n)));
         for reader in join_all(readers).await {
             reader.unwrap();
         }
