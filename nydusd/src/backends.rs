@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use registry::{Client, ClientOptions, RegistryError};
@@ -19,6 +20,10 @@ pub use observed::BackendCounters;
 pub use swap::SwapBackend;
 
 use crate::config::{BackendConfig, LocalFsConfig, RegistryAccess, RegistryConfig, Secret};
+
+/// Longest silence of a host whose configuration does not say: short enough that a read can go on at two others within
+/// its deadline, and shorter than storage's own patience, so that the host is known to be the silent one.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A backend that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -115,8 +120,20 @@ fn options(access: &RegistryAccess) -> ClientOptions {
         hosts_dirs: access.hosts_dirs.clone().unwrap_or(default.hosts_dirs),
         credential: access.credential.as_ref().map(Secret::to_credential),
         connect_timeout: access.connect_timeout.unwrap_or(default.connect_timeout),
-        read_timeout: access.read_timeout.unwrap_or(default.read_timeout),
+        read_timeout: access.read_timeout.unwrap_or(READ_TIMEOUT),
         attempts: access.attempts.unwrap_or(default.attempts),
         ..default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_host_is_noticed_by_the_client_before_storage_gives_the_request_up() {
+        let (client, policy) = (options(&RegistryAccess::default()), storage::ReadPolicy::default());
+        assert!(client.read_timeout < policy.stall, "{:?} {:?}", client.read_timeout, policy.stall);
+        assert!(client.read_timeout * 2 < policy.deadline);
     }
 }

@@ -133,6 +133,15 @@ impl fmt::Debug for Secret {
 }
 
 impl BackendConfig {
+    /// Longest silence of a host, where one is configured.
+    pub(crate) const fn read_timeout(&self) -> Option<Duration> {
+        match self {
+            Self::LocalFs(_) => None,
+            Self::Http(config) => config.read_timeout,
+            Self::Registry(config) => config.access.read_timeout,
+        }
+    }
+
     /// As the API shows it: without secrets.
     #[must_use]
     pub fn to_json(&self) -> Value {

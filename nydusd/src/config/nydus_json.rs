@@ -111,6 +111,9 @@ fn backend(
         }
     };
     options.finish(ACCEPTED_BACKEND, unknown);
+    if let Some(silence) = config.read_timeout() {
+        policy.stall = policy.stall.max(silence * 2);
+    }
     Ok(config)
 }
 
@@ -205,6 +208,9 @@ mod tests {
         assert_eq!(registry.access.connect_timeout, None);
         assert_eq!(registry.access.attempts, Some(3));
         assert_eq!(config.policy.deadline, Duration::from_secs(7));
+        assert_eq!(config.policy.stall, ReadPolicy::default().stall);
+        let (patient, _) = parse(&V1.replace("\"timeout\": 5", "\"timeout\": 30")).unwrap();
+        assert!(patient.policy.stall > Duration::from_secs(30), "the client notices a silent host first");
         assert_eq!(config.cache_dir.to_str(), Some("/cache"));
         assert_eq!(config.prefetch, PrefetchConfig { table: true, all: true });
         assert_eq!(unknown, ["device.backend.config.mirrors", "typo"]);

@@ -45,7 +45,8 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, BackendError>>;
 
 /// A place that holds blobs.
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
-    /// Begins to read `range` of the file of `blob`. Streams exactly that many bytes, in order.
+    /// Begins to read `range` of the file of `blob`. Streams exactly that many bytes, in order. Bounds its waits itself,
+    /// so that it can go from a silent source to another.
     fn read(
         self: Arc<Self>,
         blob: BlobId,
@@ -53,8 +54,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         priority: Priority,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>>;
 
-    /// Bytes of `range`, as they were streamed, were not those of `blob`: another source is to be preferred for it, for
-    /// a while. Says whether there is one, so that reading it anew can help more than a repetition would.
+    /// Bytes of `range`, as they were streamed, were not those of `blob`, or did not come in time: another source is to
+    /// be preferred for it, for a while. Says whether there is one, so that reading it anew can help more than a
+    /// repetition would.
     fn distrust(&self, _blob: &BlobId, _range: Range<u64>) -> bool {
         false
     }

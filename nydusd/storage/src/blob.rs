@@ -13,7 +13,7 @@ use crate::{
     cache::{
         BlobCache,
         chunk_map::Bits,
-        inflight::{Joined, Joining},
+        inflight::{Joined, Joining, Owner},
         lock,
     },
     chunks::ChunkTable,
@@ -33,6 +33,7 @@ pub(crate) struct Blob {
     touched: Bits,
     /// Of a blob some of whose chunks share units.
     pub(crate) batch: Option<Batch>,
+    pub(crate) owner: Owner,
 }
 
 /// The units of a batch blob.
@@ -76,7 +77,8 @@ impl Blob {
         };
         let cache = cache.attach(&blob.id, &mut table);
         let touched = Bits::new(u32::try_from(table.entries.len()).expect("at most 2^24 chunks"));
-        Ok(Self { id: blob.id.clone(), table, cache, streams: Mutex::default(), touched, batch })
+        let (id, owner) = (blob.id.clone(), Owner::new());
+        Ok(Self { id, table, cache, streams: Mutex::default(), touched, batch, owner })
     }
 
     /// The `len` bytes from `offset` on, and the places of the chunks that hold them.
@@ -101,12 +103,13 @@ impl Blob {
         }
     }
 
-    /// Joins the readers of the chunk at `place`.
-    pub(crate) fn join(&self, place: usize, priority: Priority, patience: u64) -> Joined {
+    /// Joins the readers of the chunk at `place`; `impatient` does not wait for another image's fetch.
+    pub(crate) fn join(&self, place: usize, priority: Priority, patience: u64, impatient: bool) -> Joined {
         let number = self.table.entries[place].number();
         let end = self.stands(place).map_or(0, |at| at.unit.stored().end);
         let is_ready = || self.cache.is_ready(number);
-        self.cache.inflight.join(Joining { number, end }, priority, patience, is_ready)
+        let chunk = Joining { number, end, owner: self.owner, impatient };
+        self.cache.inflight.join(chunk, priority, patience, is_ready)
     }
 
     /// `places` and those next to them that come in the same units.

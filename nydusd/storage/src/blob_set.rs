@@ -19,7 +19,7 @@ use crate::{
     fetch::Fetcher, prefetch,
 };
 
-/// How long [`BlobSet::close`] waits for running tasks.
+/// How long [`BlobSet::close`] waits for running tasks, and then for the disk.
 const CLOSE: Duration = Duration::from_secs(5);
 /// Failures are logged at most this often; the next line tells how many were not.
 const COMPLAIN: Duration = Duration::from_secs(1);
@@ -181,8 +181,13 @@ impl BlobSet {
         }
         let caches: Vec<_> = self.blobs.iter().map(|blob| blob.cache.clone()).collect();
         let flush = tokio::task::spawn_blocking(move || caches.iter().for_each(|cache| cache.flush()));
-        if flush.await.is_err() {
-            tracing::error!(image = self.fetcher.image(), "flushing the cache panicked");
+        match tokio::time::timeout(CLOSE, flush).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!(image = self.fetcher.image(), "flushing the cache panicked"),
+            Err(_) => tracing::warn!(
+                image = self.fetcher.image(),
+                "the cache disk is slow; what is not durable is lost"
+            ),
         }
     }
 

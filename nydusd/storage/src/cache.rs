@@ -247,7 +247,7 @@ fn load(
 ) -> io::Result<Option<(MapFile, Arc<[Entry]>)>> {
     let is_new = map.size()? == 0;
     let loaded = MapFile::load(map, subject)?;
-    let known = match directory.read("chunks")? {
+    let known = match directory.read("chunks", layout::max_len(subject) + 1)? {
         Some(bytes) => layout::decode(subject, &bytes),
         None => Some(Arc::from([])),
     };

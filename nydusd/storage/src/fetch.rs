@@ -98,6 +98,12 @@ impl Request {
         };
         groups.into_iter().map(request).collect()
     }
+
+    /// The bytes of the blob file that it asks for.
+    fn range(&self) -> Range<u64> {
+        let units = self.wanted.iter().map(|wanted| wanted.at.unit.stored());
+        units.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or_default()
+    }
 }
 
 /// Fetches for one image.
@@ -132,9 +138,14 @@ impl Fetcher {
     /// Runs a request, within the deadline of reads and until the image is closed. Chunks that did not come are given
     /// up, which wakes their readers.
     pub(crate) async fn run(&self, request: Request) {
+        let (blob, priority, range) = (request.blob.id.clone(), request.priority, request.range());
         let attempts = tokio::time::timeout(self.policy.deadline, self.attempts(request));
         if self.closing.run_until_cancelled(attempts).await.is_some_and(|done| done.is_err()) {
             tracing::debug!(image = self.image(), "a request took too long and is given up");
+            // A source that drips never stands still. Less urgent requests may just have been too many.
+            if priority == Priority::Demand {
+                self.backend.distrust(&blob, range);
+            }
         }
     }
 
@@ -206,7 +217,7 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Asks the backend for a range.
+    /// Asks the backend for a range. How long it waits for which host is its own to decide, within the deadline.
     async fn open(
         &self,
         blob: &BlobId,
@@ -214,9 +225,7 @@ impl Fetcher {
         priority: Priority,
     ) -> Result<ByteStream, BackendError> {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        let opening = self.backend.clone().read(blob.clone(), range.clone(), priority);
-        let opened = tokio::time::timeout(self.policy.stall, opening).await;
-        opened.map_err(|_| self.failure(blob, &range, io::ErrorKind::TimedOut))?
+        self.backend.clone().read(blob.clone(), range, priority).await
     }
 
     /// The next bytes of a range.

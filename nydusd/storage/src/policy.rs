@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct ReadPolicy {
     /// How long a read waits for its bytes before it fails.
     pub deadline: Duration,
-    /// How long a request may stand still before it is made anew.
+    /// How long the bytes of a request may stand still before it is made anew. Longer than the backend's own patience
+    /// with a silent host, so that the backend notices first and goes to another.
     pub stall: Duration,
     /// Pause before a failed request is made again; doubled each time.
     pub backoff: Duration,
@@ -37,7 +38,7 @@ impl Default for ReadPolicy {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(60),
-            stall: Duration::from_secs(15),
+            stall: Duration::from_secs(20),
             backoff: Duration::from_millis(100),
             retries: 3,
             merge_gap: 64 << 10,

@@ -64,7 +64,7 @@ async fn requests(fetcher: &Fetcher, blob: &Arc<Blob>, places: Vec<usize>) -> Ve
         tracing::debug!(image = fetcher.image(), blob = blob.id.short(), ?failure, "not prefetched");
         return Vec::new();
     }
-    let lead = |place: usize| match blob.join(place, Priority::Prefetch, 0) {
+    let lead = |place: usize| match blob.join(place, Priority::Prefetch, 0, false) {
         Joined::Lead(lead) => Wanted::new(blob, place, lead),
         Joined::Ready | Joined::Wait(_) => None,
     };

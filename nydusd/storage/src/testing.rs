@@ -137,13 +137,13 @@ impl Backend for FaultBackend {
             let failure = error(&blob, &range, true, io::ErrorKind::ConnectionReset);
             match fault {
                 Some(Fault::Refuse { retryable }) => return Err(BackendError { retryable, ..failure }),
-                Some(Fault::Stall) => std::future::pending::<()>().await,
                 _ => {}
             }
             let stream = self.inner.clone().read(blob, range, priority).await?;
             Ok(match fault {
                 Some(Fault::Break) => stream.take(1).chain(stream::iter([Err(failure)])).boxed(),
                 Some(Fault::Short) => stream.take(1).boxed(),
+                Some(Fault::Stall) => stream::pending().boxed(),
                 Some(Fault::Corrupt) => stream.enumerate().map(|(n, piece)| flip(n, piece)).boxed(),
                 _ => stream,
             })

@@ -1,12 +1,15 @@
 //! One suite for every backend.
 
+use std::time::Duration;
+
 use ::registry::{
     Client, ClientOptions,
     testing::{Fault, TestRegistry},
 };
-use futures_util::TryStreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use super::{http::HttpBackend, localfs::LocalFsBackend, registry::RegistryBackend, *};
+use crate::{BlobSet, CacheDir, ReadPolicy, testing::TestBlob};
 
 struct Places {
     registry: TestRegistry,
@@ -100,9 +103,7 @@ fn a_password_in_the_url_is_not_shown() {
 }
 
 /// A blob of an image behind a mirror and its origin, both of which have it.
-async fn mirrored(
-    blob: &crate::testing::TestBlob,
-) -> (TestRegistry, TestRegistry, tempfile::TempDir, Arc<dyn Backend>) {
+async fn mirrored(blob: &TestBlob) -> (TestRegistry, TestRegistry, tempfile::TempDir, Arc<dyn Backend>) {
     let (mirror, origin, dir) =
         (TestRegistry::start().await, TestRegistry::start().await, tempfile::tempdir().unwrap());
     let hosts = dir.path().join("certs.d/origin.test");
@@ -115,6 +116,7 @@ async fn mirrored(
     let options = ClientOptions {
         hosts_dirs: vec![dir.path().join("certs.d")],
         docker_config: Some(dir.path().into()),
+        read_timeout: Duration::from_millis(200),
         ..ClientOptions::default()
     };
     let repository = ::registry::Repository { host: "origin.test".into(), path: "app".into() };
@@ -124,7 +126,6 @@ async fn mirrored(
 
 #[tokio::test]
 async fn readers_get_right_bytes_when_a_mirror_gives_wrong_ones() {
-    use crate::{BlobSet, CacheDir, ReadPolicy, testing::TestBlob};
     let sizes = [3000; 40];
     // Of the table of a batch blob the flipped byte says nothing that counts: a unit tells that something is wrong.
     for (blob, asked) in [(TestBlob::new(1, &sizes), 1), (TestBlob::batched(1, &sizes, 20_000), 2)] {
@@ -143,4 +144,65 @@ async fn readers_get_right_bytes_when_a_mirror_gives_wrong_ones() {
         assert_eq!(mirror.requests().len(), asked, "it is left after its first wrong bytes");
         assert!(!origin.requests().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_mirror_that_falls_silent_is_left_in_the_middle_of_a_read() {
+    let blob = TestBlob::new(1, &[30_000; 8]);
+    for silence in [Fault::Delay(Duration::from_secs(60)), Fault::Stall] {
+        let (mirror, origin, dir, backend) = mirrored(&blob).await;
+        mirror.fail(silence.clone(), usize::MAX);
+        let cache = CacheDir::open(dir.path()).unwrap();
+        let policy = ReadPolicy {
+            window: 0,
+            stall: Duration::from_millis(400),
+            deadline: Duration::from_secs(3),
+            ..ReadPolicy::default()
+        };
+        let set = BlobSet::from_blobs(std::slice::from_ref(&blob.blob), &cache, backend, policy).unwrap();
+        for place in 0..8 {
+            let begin = place * 32_768;
+            let bytes = set.clone().read(rafs::BlobIndex(0), begin as u64, 30_000).await.unwrap();
+            assert!(bytes == blob.image[begin..begin + 30_000], "{silence:?}");
+        }
+        assert_eq!((mirror.requests().len(), set.reads().failures), (1, 0), "{silence:?}");
+        assert!(!origin.requests().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_drips_is_left_when_a_reader_has_waited_in_vain() {
+    #[derive(Debug, Default)]
+    struct Dripping(std::sync::atomic::AtomicUsize);
+    impl Backend for Dripping {
+        fn read(
+            self: Arc<Self>,
+            _: BlobId,
+            range: Range<u64>,
+            _: Priority,
+        ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
+            let drops = futures_util::stream::iter(range).then(|_| async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok(Bytes::from_static(b"x"))
+            });
+            async move { Ok(drops.boxed()) }.boxed()
+        }
+
+        fn distrust(&self, _: &BlobId, range: Range<u64>) -> bool {
+            assert_eq!(range.start, 0);
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0
+        }
+
+        fn name(&self) -> String {
+            "dripping".into()
+        }
+    }
+    let (blob, dir) = (TestBlob::new(1, &[30_000]), tempfile::tempdir().unwrap());
+    let (cache, backend) = (CacheDir::open(dir.path()).unwrap(), Arc::new(Dripping::default()));
+    let policy = ReadPolicy { deadline: Duration::from_millis(300), ..ReadPolicy::default() };
+    let blobs = std::slice::from_ref(&blob.blob);
+    let set = BlobSet::from_blobs(blobs, &cache, backend.clone(), policy).unwrap();
+    assert!(set.clone().read(rafs::BlobIndex(0), 0, 1).await.is_err());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(backend.0.load(std::sync::atomic::Ordering::SeqCst), 1);
 }

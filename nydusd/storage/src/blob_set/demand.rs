@@ -10,7 +10,7 @@ use crate::{
     backend::Priority,
     blob::Blob,
     cache::{
-        inflight::{Failure, Joined, Waiter},
+        inflight::{Failure, Joined, Outcome, Waiter},
         lock,
     },
     chunks::Entry,
@@ -32,13 +32,13 @@ pub(super) async fn read(
     let mut waits_for = places.start;
     let attempts = async {
         let mut failed = (places.start, Failure::Lost);
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let is_unplaced = |place| !blob.is_ready(place) && blob.stands(place).is_none();
             if let Some(place) = places.clone().find(|place| is_unplaced(*place)) {
                 fetcher.locate(blob).await.map_err(|failure| (place, failure))?;
             }
-            let parts = join(fetcher, blob, places.clone());
-            match gather(blob, places.clone().zip(parts), &mut waits_for).await {
+            let parts = join(fetcher, blob, places.clone(), attempt > 0);
+            match gather(fetcher, blob, places.clone().zip(parts), &mut waits_for).await {
                 Ok(parts) => {
                     if let Some(bytes) = assemble(blob, places.clone(), range.clone(), parts).await {
                         return Ok(bytes);
@@ -77,6 +77,7 @@ enum Failed {
 
 /// Waits for all parts; those that are in the cache are `None`.
 async fn gather(
+    fetcher: &Fetcher,
     blob: &Blob,
     parts: impl Iterator<Item = (usize, Part)>,
     waits_for: &mut usize,
@@ -95,11 +96,21 @@ async fn gather(
                 _ => Failed::Own(place, failure),
             })?),
             Part::Others(waiter) => {
-                Some(waiter.outcome().await.map_err(|failure| Failed::Others(place, failure))?)
+                let outcome = outcome(fetcher, blob, waiter).await;
+                Some(outcome.map_err(|failure| Failed::Others(place, failure))?)
             }
         });
     }
     Ok(gathered)
+}
+
+/// What another's fetch brings. One of another image may have a source that is dead: it is not waited for to the end.
+async fn outcome(fetcher: &Fetcher, blob: &Blob, waiter: Waiter) -> Outcome {
+    if waiter.owner == blob.owner {
+        return waiter.outcome().await;
+    }
+    let patience = fetcher.policy.stall.min(fetcher.policy.deadline / 3);
+    tokio::time::timeout(patience, waiter.outcome()).await.unwrap_or(Err(Failure::Lost))
 }
 
 fn error(fetcher: &Fetcher, blob: &Blob, (place, failure): (usize, Failure)) -> StorageError {
@@ -117,13 +128,13 @@ fn error(fetcher: &Fetcher, blob: &Blob, (place, failure): (usize, Failure)) -> 
 }
 
 /// Joins the readers of the chunks at `places` and launches what nobody fetches yet.
-fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>) -> Vec<Part> {
+fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>, impatient: bool) -> Vec<Part> {
     let mut wanted = Vec::new();
     let mut missed: Option<Range<usize>> = None;
     let mut waited = None;
     let mut parts = Vec::with_capacity(places.len());
     for place in places {
-        parts.push(match lead(fetcher, blob, place, Priority::Demand) {
+        parts.push(match blob.join(place, Priority::Demand, fetcher.policy.patience, impatient) {
             Joined::Ready => Part::Cached,
             Joined::Wait(waiter) => {
                 waited = Some(place);
@@ -147,21 +158,17 @@ fn join(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, places: Range<usize>) -> Vec<P
     parts
 }
 
-fn lead(fetcher: &Fetcher, blob: &Blob, place: usize, priority: Priority) -> Joined {
-    blob.join(place, priority, fetcher.policy.patience)
-}
-
 /// Fetches the missed chunks, and as much around them as is likely to be wanted next.
 fn launch(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, mut wanted: Vec<Wanted>, missed: Range<usize>) {
     let policy = &fetcher.policy;
     let window = lock(&blob.streams).missed(missed.start, policy, |place| blob.is_touched(place));
     let whole = blob.with_siblings(missed.clone());
     let siblings: Vec<_> = (whole.start..missed.start).chain(missed.end..whole.end).collect();
-    wanted.extend(leads(fetcher, blob, &siblings));
+    wanted.extend(leads(blob, &siblings));
     let widened = plan::widen(&**blob, whole.clone(), window, policy.merge_gap);
     lock(&blob.streams).fetched(widened.ahead.last().map_or(whole.end, |last| last + 1));
-    let behind = leads(fetcher, blob, &widened.behind);
-    wanted.extend(leads(fetcher, blob, &widened.ahead));
+    let behind = leads(blob, &widened.behind);
+    wanted.extend(leads(blob, &widened.ahead));
     let is_missed =
         |entry: &Entry| blob.table.entries[missed.clone()].iter().any(|e| e.number() == entry.number());
     let priority = |entry: &Entry| if is_missed(entry) { Priority::Demand } else { Priority::ReadAhead };
@@ -179,13 +186,13 @@ fn read_ahead(fetcher: &Arc<Fetcher>, blob: &Arc<Blob>, waited: usize) {
     }
     let ahead = plan::widen(&**blob, begin..begin + 1, window, policy.merge_gap).ahead;
     lock(&blob.streams).fetched(ahead.last().map_or(begin + 1, |last| last + 1));
-    let wanted = leads(fetcher, blob, &[&[begin], &ahead[..]].concat());
+    let wanted = leads(blob, &[&[begin], &ahead[..]].concat());
     let requests = Request::plan(blob, wanted, policy, |_| Priority::ReadAhead);
     requests.into_iter().for_each(|request| fetcher.launch(request));
 }
 
-fn leads(fetcher: &Fetcher, blob: &Blob, places: &[usize]) -> Vec<Wanted> {
-    let wanted = |place: &usize| match lead(fetcher, blob, *place, Priority::ReadAhead) {
+fn leads(blob: &Blob, places: &[usize]) -> Vec<Wanted> {
+    let wanted = |place: &usize| match blob.join(*place, Priority::ReadAhead, 0, false) {
         Joined::Lead(lead) => Wanted::new(blob, *place, lead),
         Joined::Ready | Joined::Wait(_) => None,
     };

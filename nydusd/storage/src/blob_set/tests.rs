@@ -225,6 +225,19 @@ async fn images_that_agree_share_a_cache_and_one_that_does_not_poisons_nobody() 
 }
 
 #[tokio::test]
+async fn an_image_whose_source_is_dead_does_not_hold_up_another_with_the_same_blob() {
+    let setup = setup(&[6000; 3]);
+    let dead = SlowBackend::new(setup.memory.clone(), Duration::from_secs(600), 1);
+    let (dead, alive) = (setup.open(dead, quick()), setup.open(setup.memory.clone(), quick()));
+    let waiting = tokio::spawn(dead.clone().read(BLOB, 0, 100));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let begin = Instant::now();
+    setup.assert_reads(&alive, 0, 100).await;
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(waiting.await.unwrap().is_ok(), "what one has fetched is everyone's");
+}
+
+#[tokio::test]
 async fn without_a_usable_disk_reads_come_from_the_network() {
     let setup = setup(&[6000; 3]);
     // A file where the blob's directory should be.

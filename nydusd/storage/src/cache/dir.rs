@@ -41,6 +41,7 @@ impl CacheDir {
     pub(crate) fn attach(&self, id: &BlobId, table: &mut ChunkTable) -> Arc<BlobCache> {
         let subject = Subject { id: id.clone(), count: table.count, algorithm: table.algorithm };
         let mut open = lock(&self.open);
+        close_unused(&mut open);
         for instance in 0..MAX_INSTANCES {
             let key = (id.clone(), instance);
             let cache = match open.get(&key) {
@@ -72,6 +73,36 @@ impl CacheDir {
 
     /// Closes caches that nobody uses any more. The lock on a cache ends here, where the next user looks for it.
     pub(crate) fn prune(&self) {
-        lock(&self.open).retain(|_, cache| Arc::strong_count(cache) > 1);
+        close_unused(&mut lock(&self.open));
+    }
+}
+
+/// A cache that was still being flushed when its last user went is closed by the next that looks: meanwhile its files
+/// may have been deleted.
+fn close_unused(open: &mut HashMap<(BlobId, u32), Arc<BlobCache>>) {
+    open.retain(|_, cache| Arc::strong_count(cache) > 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::TestBlob;
+
+    #[test]
+    fn a_cache_that_outlived_its_users_and_its_files_is_not_used_again() {
+        let (dir, blob) = (tempfile::tempdir().unwrap(), TestBlob::new(1, &[5000]));
+        let cache = CacheDir::open(dir.path()).unwrap();
+        let mut table = ChunkTable::new(&blob.blob).unwrap();
+        let attached = cache.attach(&blob.blob.id, &mut table);
+        // As the flusher holds it.
+        let held = Arc::clone(&attached);
+        drop(attached);
+        cache.prune();
+        drop(held);
+        std::fs::remove_dir_all(dir.path().join(blob.blob.id.as_str())).unwrap();
+        let again = cache.attach(&blob.blob.id, &mut table);
+        again.store(&table.entries[0], blob.plain(0));
+        again.flush();
+        assert!(dir.path().join(blob.blob.id.as_str()).join("0/map").exists());
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,8 +27,8 @@ pub(crate) trait CacheFile: fmt::Debug + Send + Sync {
 pub(crate) trait Directory: fmt::Debug + Send + Sync {
     /// Opens a file, made where it is missing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn CacheFile>>;
-    /// A whole small file, `None` where it is missing.
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    /// A whole file of at most `max` bytes, `None` where it is missing. A longer one is cut.
+    fn read(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>>;
     /// Replaces a whole file in one step that survives a power cut, and makes the names of all files durable.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 }
@@ -60,12 +60,15 @@ impl Directory for DiskDirectory {
         Ok(Arc::new(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?))
     }
 
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+    fn read(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(self.path.join(name)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut bytes = Vec::new();
+        file.take(max).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -119,9 +122,10 @@ mod tests {
     fn a_replaced_file_has_the_new_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let held = DiskDirectory::lock(dir.path()).unwrap().unwrap();
-        assert_eq!(held.read("x").unwrap(), None);
+        assert_eq!(held.read("x", 9).unwrap(), None);
         held.replace("x", b"one").unwrap();
         held.replace("x", b"two").unwrap();
-        assert_eq!(held.read("x").unwrap().unwrap(), b"two");
+        assert_eq!(held.read("x", 9).unwrap().unwrap(), b"two");
+        assert_eq!(held.read("x", 2).unwrap().unwrap(), b"tw");
     }
 }

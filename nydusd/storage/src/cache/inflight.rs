@@ -60,6 +60,7 @@ struct Place {
     turn: u32,
     priority: Priority,
     track: Option<Arc<Track>>,
+    owner: Owner,
 }
 
 /// The chunks of a blob that are on their way.
@@ -68,12 +69,26 @@ pub(crate) struct Inflight {
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
 }
 
+/// Who fetches: a blob as one image sees it. Images that share a cache may have sources of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner(u64);
+
+impl Owner {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// A chunk that is wanted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Joining {
     pub(crate) number: u32,
     /// Where its bytes end in the blob file.
     pub(crate) end: u64,
+    pub(crate) owner: Owner,
+    /// Another image's fetch has been waited for in vain.
+    pub(crate) impatient: bool,
 }
 
 /// What a reader has to do for a chunk.
@@ -89,11 +104,15 @@ pub(crate) enum Joined {
 
 /// Waits for a chunk.
 #[derive(Debug)]
-pub(crate) struct Waiter(watch::Receiver<Option<Outcome>>);
+pub(crate) struct Waiter {
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// Whose fetch it waits for.
+    pub(crate) owner: Owner,
+}
 
 impl Waiter {
     pub(crate) async fn outcome(mut self) -> Outcome {
-        match self.0.wait_for(Option::is_some).await {
+        match self.outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().expect("waited for it"),
             Err(_) => Err(Failure::Lost),
         }
@@ -122,13 +141,13 @@ impl Inflight {
         let mut slots = lock(&self.slots);
         let number = chunk.number;
         if let Some(slot) = slots.get(&number) {
-            let taken = priority == Priority::Demand && slot.demand(chunk.end, patience);
+            let taken = priority == Priority::Demand && slot.demand(&chunk, patience);
             return if taken { Joined::Lead(self.lead(number, slot)) } else { Joined::Wait(slot.waiter()) };
         }
         if is_ready() {
             return Joined::Ready;
         }
-        let place = Mutex::new(Place { turn: 0, priority, track: None });
+        let place = Mutex::new(Place { turn: 0, priority, track: None, owner: chunk.owner });
         let slot = Arc::new(Slot { outcome: watch::Sender::new(None), place });
         slots.insert(number, slot.clone());
         Joined::Lead(self.lead(number, &slot))
@@ -147,26 +166,28 @@ impl Inflight {
 
 impl Slot {
     fn waiter(&self) -> Waiter {
-        Waiter(self.outcome.subscribe())
+        Waiter { outcome: self.outcome.subscribe(), owner: lock(&self.place).owner }
     }
 
     /// A reader needs the chunk now: whether it has to take over.
-    fn demand(&self, end: u64, patience: u64) -> bool {
+    fn demand(&self, chunk: &Joining, patience: u64) -> bool {
         let mut place = lock(&self.place);
+        let in_vain = chunk.impatient && place.owner != chunk.owner;
         let delivered = self.outcome.borrow().is_some();
-        if delivered || place.priority == Priority::Demand {
+        if delivered || place.priority == Priority::Demand && !in_vain {
             return false;
         }
         place.priority = Priority::Demand;
         let position = place.track.as_ref().map_or(0, |track| track.position.load(Ordering::Relaxed));
-        let is_near = position > 0 && end.saturating_sub(position) <= patience;
-        if is_near {
+        let is_near = position > 0 && chunk.end.saturating_sub(position) <= patience;
+        if is_near && !in_vain {
             place.track.iter().for_each(|track| track.urgent.store(true, Ordering::Relaxed));
-        } else {
-            place.turn += 1;
-            place.track = None;
+            return false;
         }
-        !is_near
+        place.turn += 1;
+        place.track = None;
+        place.owner = chunk.owner;
+        true
     }
 }
 
@@ -238,8 +259,12 @@ mod tests {
         entry.own_unit().unwrap().stored().end
     }
 
+    fn wanted(entry: &Entry, owner: Owner, impatient: bool) -> Joining {
+        Joining { number: entry.number(), end: end(entry), owner, impatient }
+    }
+
     fn join(inflight: &Arc<Inflight>, entry: &Entry, priority: Priority) -> Joined {
-        inflight.join(Joining { number: entry.number(), end: end(entry) }, priority, 100, || false)
+        inflight.join(wanted(entry, Owner(1), false), priority, 100, || false)
     }
 
     #[tokio::test]
@@ -271,8 +296,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_ready_chunk_is_never_fetched_again() {
-        let inflight = Arc::new(Inflight::default());
-        let chunk = Joining { number: 0, end: 1000 };
+        let (inflight, entries) = (Arc::new(Inflight::default()), entries());
+        let chunk = wanted(&entries[0], Owner(1), false);
         assert!(matches!(inflight.join(chunk, Priority::Demand, 0, || true), Joined::Ready));
         assert!(!inflight.contains(0));
     }
@@ -287,6 +312,20 @@ mod tests {
         drop(old);
         new.deliver(Bytes::from_static(b"y"));
         assert_eq!(waiter.outcome().await.unwrap(), "y");
+    }
+
+    #[tokio::test]
+    async fn only_another_images_fetch_is_taken_over_when_it_was_waited_for_in_vain() {
+        let (inflight, entries) = (Arc::new(Inflight::default()), entries());
+        let join = |owner, impatient| {
+            inflight.join(wanted(&entries[0], Owner(owner), impatient), Priority::Demand, 100, || false)
+        };
+        let Joined::Lead(old) = join(1, false) else { panic!() };
+        assert!(matches!(join(1, true), Joined::Wait(waiter) if waiter.owner == Owner(1)));
+        assert!(matches!(join(2, false), Joined::Wait(waiter) if waiter.owner == Owner(1)));
+        let Joined::Lead(new) = join(2, true) else { panic!() };
+        assert!(!old.is_current() && new.is_current());
+        assert!(matches!(join(2, true), Joined::Wait(_)));
     }
 
     #[tokio::test]

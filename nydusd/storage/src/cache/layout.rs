@@ -95,6 +95,11 @@ pub(crate) fn encode_subject(out: &mut Vec<u8>, magic: &[u8; 8], subject: &Subje
     out.extend_from_slice(&id);
 }
 
+/// Length of the longest file that can be right, in bytes.
+pub(crate) fn max_len(subject: &Subject) -> u64 {
+    HEADER as u64 + u64::from(subject.count) * RECORD as u64 + CHECKSUM as u64
+}
+
 /// The records of a file, `None` where it is broken or of something else.
 pub(crate) fn decode(subject: &Subject, bytes: &[u8]) -> Option<Arc<[Entry]>> {
     let body = bytes.len().checked_sub(CHECKSUM)?;

@@ -103,8 +103,9 @@ impl Directory for RecordedDirectory {
         Ok(Arc::new(RecordedFile(self.0.clone(), name.to_owned())))
     }
 
-    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(lock(&self.0.files).get(name).cloned())
+    fn read(&self, name: &str, max: u64) -> io::Result<Option<Vec<u8>>> {
+        let whole = lock(&self.0.files).get(name).cloned();
+        Ok(whole.map(|bytes| bytes.into_iter().take(usize::try_from(max).unwrap()).collect()))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
