@@ -204,6 +204,16 @@ proptest! {
     }
 }
 
+#[test]
+fn an_empty_chunk_table_is_empty_wherever_it_claims_to_stand() {
+    let mut bytes = sample("lz4_block/bootstrap");
+    bytes[1176..1184].copy_from_slice(&(u64::MAX << 12).to_le_bytes());
+    bytes[1184..1192].fill(0);
+    let bootstrap = Bootstrap::open(bytes.as_slice()).unwrap();
+    assert_eq!(bootstrap.chunk_records().count(), 0);
+    explore::bootstrap(&bytes);
+}
+
 /// A tree of a root and one directory in it.
 fn two_directories() -> (Tree, InodeId) {
     let mut tree = Tree::new(4096);
