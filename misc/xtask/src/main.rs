@@ -2,6 +2,7 @@
 
 mod ci;
 mod deny;
+mod fuzz;
 mod limits;
 mod step;
 
@@ -31,6 +32,12 @@ enum Task {
         /// Name of one test file
         test: Option<String>,
     },
+    /// Runs the fuzz targets, one after another
+    Fuzz {
+        /// How long each
+        #[arg(default_value_t = 60)]
+        seconds: u32,
+    },
     /// Measures; see `cargo xtask bench --help`
     #[command(disable_help_flag = true)]
     Bench {
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
         Task::Limits => limits::check(),
         Task::Deny => deny::check(),
         Task::E2e { test } => ci::end_to_end(test.as_deref()),
+        Task::Fuzz { seconds } => fuzz::run_all(seconds),
         Task::Bench { args } => ci::bench(&args),
         Task::Sim { args } => ci::sim(&args),
     };
