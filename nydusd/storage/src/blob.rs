@@ -67,6 +67,16 @@ impl Blob {
         mut table: ChunkTable,
         cache: &CacheDir,
     ) -> Result<Self, StorageError> {
+        let cache = cache.attach(&blob.id, &mut table);
+        Self::with_cache(blob, table, cache)
+    }
+
+    /// Over a cache that knows the chunks of `table`.
+    pub(crate) fn with_cache(
+        blob: &rafs::Blob,
+        table: ChunkTable,
+        cache: Arc<BlobCache>,
+    ) -> Result<Self, StorageError> {
         let batch = match blob.features & feature::BATCH {
             0 => None,
             _ => Some(Batch {
@@ -75,7 +85,6 @@ impl Blob {
                 turn: Default::default(),
             }),
         };
-        let cache = cache.attach(&blob.id, &mut table);
         let touched = Bits::new(u32::try_from(table.entries.len()).expect("at most 2^24 chunks"));
         let (id, owner) = (blob.id.clone(), Owner::new());
         Ok(Self { id, table, cache, streams: Mutex::default(), touched, batch, owner })

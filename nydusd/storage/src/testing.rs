@@ -135,9 +135,8 @@ impl Backend for FaultBackend {
         let fault = lock(&self.faults).get(&call).copied();
         async move {
             let failure = error(&blob, &range, true, io::ErrorKind::ConnectionReset);
-            match fault {
-                Some(Fault::Refuse { retryable }) => return Err(BackendError { retryable, ..failure }),
-                _ => {}
+            if let Some(Fault::Refuse { retryable }) = fault {
+                return Err(BackendError { retryable, ..failure });
             }
             let stream = self.inner.clone().read(blob, range, priority).await?;
             Ok(match fault {

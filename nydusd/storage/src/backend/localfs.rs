@@ -12,17 +12,20 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use rafs::BlobId;
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{Backend, BackendError, ByteStream, Priority};
 
 /// Bytes read at a time.
 const STEP: u64 = 1 << 20;
+/// Threads that may stand in this file system, which may be one that hangs: others have their own need of threads.
+const MAX_THREADS: usize = 32;
 
 /// A directory with a file `<id>` per blob, or one file that is every blob.
 #[derive(Debug)]
 pub struct LocalFsBackend {
     place: Place,
+    threads: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -35,13 +38,17 @@ impl LocalFsBackend {
     /// Blobs `<dir>/<id>`.
     #[must_use]
     pub fn in_dir(dir: &Path) -> Self {
-        Self { place: Place::Dir(dir.into()) }
+        Self::at(Place::Dir(dir.into()))
     }
 
     /// One blob, whatever its id.
     #[must_use]
     pub fn of_file(file: &Path) -> Self {
-        Self { place: Place::File(file.into()) }
+        Self::at(Place::File(file.into()))
+    }
+
+    fn at(place: Place) -> Self {
+        Self { place, threads: Arc::new(Semaphore::new(MAX_THREADS)) }
     }
 
     fn path(&self, blob: &BlobId) -> PathBuf {
@@ -69,8 +76,9 @@ impl Backend for LocalFsBackend {
                 source: Box::new(source),
             };
             let end = range.end;
-            let file = blocking(move || open(&path, end)).await.map_err(&named)?;
-            Ok(pieces(Arc::new(file), range).map(move |bytes| bytes.map_err(&named)).boxed())
+            let threads = Arc::clone(&self.threads);
+            let file = blocking(&threads, move || open(&path, end)).await.map_err(&named)?;
+            Ok(pieces(threads, Arc::new(file), range).map(move |bytes| bytes.map_err(&named)).boxed())
         }
         .boxed()
     }
@@ -92,15 +100,19 @@ fn open(path: &Path, end: u64) -> io::Result<File> {
 }
 
 /// Bytes of a range, a step at a time; the stream ends with its first error.
-fn pieces(file: Arc<File>, range: Range<u64>) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
+fn pieces(
+    threads: Arc<Semaphore>,
+    file: Arc<File>,
+    range: Range<u64>,
+) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send {
     stream::unfold(range, move |left| {
-        let file = Arc::clone(&file);
+        let (threads, file) = (Arc::clone(&threads), Arc::clone(&file));
         async move {
             let len = (left.end.saturating_sub(left.start)).min(STEP);
             if len == 0 {
                 return None;
             }
-            let read = blocking(move || {
+            let read = blocking(&threads, move || {
                 let mut bytes = vec![0; usize::try_from(len).expect("a step fits")];
                 file.read_exact_at(&mut bytes, left.start)?;
                 Ok(Bytes::from(bytes))
@@ -112,7 +124,16 @@ fn pieces(file: Arc<File>, range: Range<u64>) -> impl futures_util::Stream<Item 
     })
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+async fn blocking<T: Send + 'static>(
+    threads: &Arc<Semaphore>,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let turn = Arc::clone(threads).acquire_owned().await.map_err(io::Error::other)?;
+    let work = move || {
+        // Held as long as the thread stands, also when nobody waits for it any more.
+        let _turn = turn;
+        work()
+    };
     spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
@@ -141,6 +162,25 @@ mod tests {
             assert_eq!(read(LocalFsBackend::in_dir(dir.path()), &id, range.clone()).await.unwrap(), expected);
             assert_eq!(read(LocalFsBackend::of_file(&path), &id, range).await.unwrap(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_takes_a_bounded_number_of_threads() {
+        let (dir, id) = (tempfile::tempdir().unwrap(), BlobId::from_sha256(&[7; 32]));
+        let path = dir.path().join(id.as_str());
+        // Opening a pipe hangs until it has a writer.
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let backend = Arc::new(LocalFsBackend::in_dir(dir.path()));
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..3 * MAX_THREADS {
+            let read = Arc::clone(&backend).read(id.clone(), 0..1, Priority::Demand);
+            waiting.spawn(tokio::time::timeout(std::time::Duration::from_millis(200), read));
+        }
+        while let Some(read) = waiting.join_next().await {
+            assert!(read.unwrap().is_err(), "it hangs");
+        }
+        assert_eq!(backend.threads.available_permits(), 0, "as many as may stand do");
+        drop(std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap());
     }
 
     #[tokio::test]

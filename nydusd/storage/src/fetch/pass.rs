@@ -14,6 +14,8 @@ use crate::{
 
 /// Received bytes that may wait while others are being checked; above it the stream waits.
 const BACKLOG: usize = 1 << 20;
+/// Plain bytes that may wait for the disk.
+const HELD: usize = 4 << 20;
 
 /// Cuts the stream into chunks and has them checked beside it.
 #[derive(Debug)]
@@ -105,23 +107,148 @@ impl Pass {
     }
 }
 
-/// Checks chunks, hands them out and stores them; gives back those that are wrong.
+/// Checks chunks and hands them out, then stores them: no reader waits for the disk. Gives back those that are wrong.
 fn check(blob: &Blob, batch: Vec<(Vec<Wanted>, Bytes)>) -> Wrong {
     let mut wrong = Vec::new();
+    let mut held = Held { blob, chunks: Vec::new(), bytes: 0 };
     for (chunks, stored) in batch {
         let Some(unit) = chunks.first().map(|first| first.at.unit) else { continue };
         let unpacked = unpack(&blob.table, &unit, stored);
         for wanted in chunks {
-            let verified =
-                unpacked.clone().and_then(|u| verify(&blob.table, &wanted.entry, &u, wanted.at.begin));
-            match verified {
+            let plain = unpacked.clone();
+            match plain.and_then(|unit| verify(&blob.table, &wanted.entry, &unit, wanted.at.begin)) {
                 Ok(plain) => {
                     wanted.lead.deliver(plain.clone());
-                    blob.cache.store(&wanted.entry, &plain);
+                    held.push(wanted, plain);
                 }
                 Err(failure) => wrong.push((wanted, failure)),
             }
         }
     }
+    held.store();
     wrong
+}
+
+/// Chunks that were handed out and wait to be stored; until then readers get them from here.
+struct Held<'a> {
+    blob: &'a Blob,
+    chunks: Vec<(Wanted, Bytes)>,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    fn push(&mut self, wanted: Wanted, plain: Bytes) {
+        self.bytes += plain.len();
+        self.chunks.push((wanted, plain));
+        if self.bytes >= HELD {
+            self.store();
+        }
+    }
+
+    fn store(&mut self) {
+        self.bytes = 0;
+        for (wanted, plain) in self.chunks.drain(..) {
+            self.blob.cache.store(&wanted.entry, &plain);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Condvar, Mutex},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        backend::Priority,
+        cache::{
+            BlobCache,
+            directory::{CacheFile, Directory},
+            inflight::Joined,
+            layout::Subject,
+            lock,
+        },
+        chunks::ChunkTable,
+        testing::TestBlob,
+    };
+
+    /// Files in memory whose writes of data stand still until they are let go.
+    #[derive(Debug, Clone, Default)]
+    struct Jammed(Arc<(Mutex<bool>, Condvar)>);
+
+    impl Jammed {
+        fn let_go(&self) {
+            *lock(&self.0.0) = true;
+            self.0.1.notify_all();
+        }
+    }
+
+    impl Directory for Jammed {
+        fn open(&self, name: &str) -> io::Result<Arc<dyn CacheFile>> {
+            if name == "data" { Ok(Arc::new(self.clone())) } else { Ok(Arc::new(tempfile::tempfile()?)) }
+        }
+
+        fn read(&self, _: &str, _: u64) -> io::Result<Option<Vec<u8>>> {
+            Ok(None)
+        }
+
+        fn replace(&self, _: &str, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl CacheFile for Jammed {
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            drop(self.0.1.wait_while(lock(&self.0.0), |free| !*free).unwrap());
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn clear(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn size(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn readers_have_every_chunk_of_a_batch_while_the_disk_stands_still() {
+        let (sample, disk) = (TestBlob::new(1, &[6000; 8]), Jammed::default());
+        let table = ChunkTable::new(&sample.blob).unwrap();
+        let (id, count) = (sample.blob.id.clone(), table.count);
+        let subject = Subject { id, count, algorithm: table.algorithm };
+        let cache = BlobCache::open(Box::new(disk.clone()), subject, Arc::default()).unwrap();
+        let blob = Arc::new(Blob::with_cache(&sample.blob, table, Arc::new(cache)).unwrap());
+        let (mut batch, mut waiters) = (Vec::new(), Vec::new());
+        for place in 0..8 {
+            let Joined::Lead(lead) = blob.join(place, Priority::Demand, 0, false) else { panic!() };
+            waiters.push(lead.waiter());
+            let wanted = Wanted::new(&blob, place, lead).unwrap();
+            let stored = wanted.at.unit.stored();
+            let stored = usize::try_from(stored.start).unwrap()..usize::try_from(stored.end).unwrap();
+            batch.push((vec![wanted], sample.file.slice(stored)));
+        }
+        let checked = blob.clone();
+        let checking = tokio::task::spawn_blocking(move || check(&checked, batch));
+        for (place, waiter) in waiters.into_iter().enumerate() {
+            let outcome = tokio::time::timeout(Duration::from_secs(5), waiter.outcome()).await;
+            assert_eq!(outcome.expect("it does not wait for the disk").unwrap(), sample.plain(place));
+        }
+        assert!(!blob.is_ready(0) && !checking.is_finished());
+        disk.let_go();
+        assert!(checking.await.unwrap().is_empty());
+        assert!((0..8).all(|place| blob.is_ready(place)));
+    }
 }
