@@ -99,7 +99,7 @@ impl Distrust {
             tracing::warn!(
                 host = mirror.host.name,
                 digest,
-                "mirror gives wrong bytes; others are asked first"
+                "mirror gives wrong or late bytes; others are asked first"
             );
         }
         !mirrors.is_empty()

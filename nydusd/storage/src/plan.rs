@@ -23,6 +23,9 @@ fn joins(first: &Range<u64>, last: &Range<u64>, next: &Range<u64>, (gap, max): (
     next.start >= last.end && next.start - last.end <= gap && next.end - first.start <= max
 }
 
+/// Most chunks that a miss is widened to on either side: each costs memory, however few bytes it has.
+pub(crate) const MAX_NEIGHBOURS: usize = 4096;
+
 /// Neighbours that a miss is widened to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Widened {
@@ -51,7 +54,7 @@ pub fn widen(table: &impl Neighbours, missed: Range<usize>, window: u64, gap: u6
     let mut end = last.end;
     let mut previous = last;
     let mut met_present = false;
-    for place in missed.end.. {
+    for place in (missed.end..).take(MAX_NEIGHBOURS) {
         let Some(range) = table.stored(place) else { break };
         // Chunks that share a unit have one place.
         if range != previous && (range.start < end || range.end - first.start > window) {
@@ -84,7 +87,7 @@ fn before(table: &impl Neighbours, place: usize, start: u64, budget: u64) -> Vec
         let stored = table.stored(*place);
         table.is_missing(*place) && stored.is_some_and(|r| r.end <= start && start - r.start <= budget)
     };
-    let mut places: Vec<usize> = (0..place).rev().take_while(fits).collect();
+    let mut places: Vec<usize> = (0..place).rev().take_while(fits).take(MAX_NEIGHBOURS).collect();
     places.reverse();
     places
 }
@@ -124,6 +127,22 @@ mod tests {
         assert_eq!(widen(&row, 2..3, 30, 0), Widened { ahead: vec![3, 4], behind: vec![] });
         assert_eq!(widen(&row, 9..10, 30, 0), Widened::default());
         assert_eq!(widen(&row, 2..5, 10, 0), Widened::default());
+    }
+
+    #[test]
+    fn a_window_of_tiny_chunks_holds_a_bounded_number_of_them() {
+        struct Tiny;
+        impl Neighbours for Tiny {
+            fn stored(&self, place: usize) -> Option<Range<u64>> {
+                Some(place as u64..place as u64 + 1)
+            }
+
+            fn is_missing(&self, place: usize) -> bool {
+                place != 100_010
+            }
+        }
+        assert_eq!(widen(&Tiny, 5..6, 1 << 20, 0).ahead.len(), MAX_NEIGHBOURS);
+        assert_eq!(widen(&Tiny, 100_009..100_010, 1 << 20, 0).behind.len(), MAX_NEIGHBOURS);
     }
 
     /// Three units of 10 bytes, of two chunks each; the set ones are missing.

@@ -11,6 +11,9 @@ use crate::{
     fetch::{Fetcher, Request, Wanted},
 };
 
+/// Most chunks that are gathered at a time, however few bytes they have.
+const MAX_CHUNKS: usize = 8192;
+
 /// Fetches chunks, given as places in the table of their blob. What is wanted soon is gathered into large requests,
 /// so that a list of small files does not cost a round trip each.
 pub(crate) async fn run(fetcher: Arc<Fetcher>, list: Vec<(Arc<Blob>, Range<usize>)>) {
@@ -39,7 +42,7 @@ pub(crate) async fn run(fetcher: Arc<Fetcher>, list: Vec<(Arc<Blob>, Range<usize
 /// The next missing chunks of about `bytes` in all, by blob.
 fn gather(places: &mut impl Iterator<Item = (Arc<Blob>, usize)>, bytes: u64) -> Vec<(Arc<Blob>, Vec<usize>)> {
     let mut batch: Vec<(Arc<Blob>, Vec<usize>)> = Vec::new();
-    let mut gathered = 0;
+    let (mut gathered, mut chunks) = (0, 0);
     for (blob, place) in places {
         if blob.is_ready(place) {
             continue;
@@ -50,7 +53,8 @@ fn gather(places: &mut impl Iterator<Item = (Arc<Blob>, usize)>, bytes: u64) -> 
             Some((_, places)) => places.push(place),
             None => batch.push((blob, vec![place])),
         }
-        if gathered >= bytes {
+        chunks += 1;
+        if gathered >= bytes || chunks >= MAX_CHUNKS {
             break;
         }
     }

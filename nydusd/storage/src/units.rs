@@ -7,7 +7,10 @@ use rafs::{
     blob::{BatchMember, CI_HEADER_LEN, read_batches},
 };
 
-use crate::chunks::{ChunkTable, Entry};
+use crate::{
+    chunks::{ChunkTable, Entry},
+    plan::MAX_NEIGHBOURS,
+};
 
 /// Longest table of chunks that is read from a blob, in bytes: one of 2.7 million chunks.
 const MAX_TABLE: u64 = 64 << 20;
@@ -121,15 +124,16 @@ impl Units {
         Some(Place { unit: *self.units.get(unit as usize)?, begin })
     }
 
-    /// `places` and those next to them that come with them in the same units.
+    /// `places` and those next to them that come with them in the same units, within bounds.
     pub(crate) fn with_siblings(&self, places: Range<usize>) -> Range<usize> {
         let unit = |place: usize| self.members.get(place).copied().flatten().map(|(unit, _)| unit);
         let same = |a: usize, b: usize| unit(a).is_some_and(|a| unit(b) == Some(a));
         let Range { mut start, mut end } = places;
-        while start > 0 && same(start - 1, start) {
+        let (first, last) = (start.saturating_sub(MAX_NEIGHBOURS), end.saturating_add(MAX_NEIGHBOURS));
+        while start > first && same(start - 1, start) {
             start -= 1;
         }
-        while end > 0 && same(end - 1, end) {
+        while end > 0 && end < last && same(end - 1, end) {
             end += 1;
         }
         start..end

@@ -320,6 +320,15 @@ async fn a_reader_does_not_wait_for_a_prefetch_that_is_far_from_its_chunk() {
 }
 
 #[tokio::test]
+async fn a_prefetch_of_very_many_tiny_chunks_brings_all_of_them() {
+    let setup = setup(&[1; 20_000]);
+    let set = setup.open(setup.memory.clone(), quick());
+    set.prefetch(vec![(BLOB, 0..setup.blob.blob.uncompressed_size)]);
+    settle(&set).await;
+    assert_eq!(set.reads().ready_chunks, 20_000);
+}
+
+#[tokio::test]
 async fn a_chunk_that_the_disk_loses_is_fetched_again() {
     let setup = setup(&[6000; 3]);
     let set = setup.open(setup.memory.clone(), quick());
