@@ -15,7 +15,7 @@ use crate::{
 /// Received bytes that may wait while others are being checked; above it the stream waits.
 const BACKLOG: usize = 1 << 20;
 /// Plain bytes that may wait for the disk.
-const HELD: usize = 4 << 20;
+const HELD: usize = 1 << 20;
 
 /// Cuts the stream into chunks and has them checked beside it.
 #[derive(Debug)]
