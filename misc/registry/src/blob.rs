@@ -80,7 +80,7 @@ impl Inner {
         let url =
             Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let url = url.ok_or_else(|| RegistryError::MalformedUrl { text: text.into() })?;
-        let endpoint = self.web_endpoint(&url);
+        let endpoint = self.web_endpoint(&url)?;
         self.stream(Source::File { endpoint, url }, range).await
     }
 

@@ -19,6 +19,8 @@ pub struct ClientOptions {
     pub docker_config: Option<PathBuf>,
     /// Credential to use instead, whatever repository is asked for. Mirrors do not get it.
     pub credential: Option<Credential>,
+    /// What is known of the registry, or web server, itself besides what `hosts.toml` says. Mirrors are not touched.
+    pub origin: OriginOptions,
     /// Time to connect.
     pub connect_timeout: Duration,
     /// Longest silence within an answer.
@@ -35,12 +37,33 @@ impl Default for ClientOptions {
             hosts_dirs: vec!["/etc/containerd/certs.d".into(), "/etc/docker/certs.d".into()],
             docker_config: None,
             credential: None,
+            origin: OriginOptions::default(),
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
             attempts: 4,
             mirror_rest: Duration::from_secs(30),
         }
     }
+}
+
+/// How a registry, or web server, itself is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct OriginOptions {
+    /// Its scheme, where no `hosts.toml` names its address.
+    pub scheme: Option<Scheme>,
+    /// Whether its certificate is not checked.
+    pub skip_verify: bool,
+    /// Files of authorities in PEM, besides the system's and those of `hosts.toml`.
+    pub ca: Vec<PathBuf>,
+}
+
+/// How a registry is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
 }
 
 /// How to prove who we are. `Debug` does not show it.

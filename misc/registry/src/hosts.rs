@@ -10,7 +10,7 @@ use std::{
 use http::HeaderMap;
 use reqwest::Url;
 
-use crate::{RegistryError, transport::TlsSettings};
+use crate::{OriginOptions, RegistryError, Scheme, transport::TlsSettings};
 
 /// One thing that a host may be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,21 +54,22 @@ impl Capability {
 
 impl Host {
     /// A web server that is no registry.
-    pub(crate) fn web(url: &Url) -> Self {
+    pub(crate) fn web(url: &Url, origin: &OriginOptions) -> Result<Self, RegistryError> {
         let mut base = url.clone();
         base.set_path("/");
         base.set_query(None);
-        let (headers, tls) = (HeaderMap::new(), TlsSettings::default());
         let name = authority(url);
-        Self {
+        let mut tls = TlsSettings::default();
+        trust(&mut tls, origin, &name)?;
+        Ok(Self {
             base,
             name,
             capabilities: vec![Capability::Pull],
-            headers,
+            headers: HeaderMap::new(),
             tls,
             namespace: None,
             is_origin: true,
-        }
+        })
     }
 
     pub(crate) fn may(&self, capability: Capability) -> bool {
@@ -87,13 +88,17 @@ struct Entry {
     is_origin: bool,
 }
 
-/// The hosts of `registry` in the order in which they are tried.
-pub(crate) fn load(roots: &[PathBuf], registry: &str) -> Result<Vec<Host>, RegistryError> {
+/// The hosts of `registry` in the order in which they are tried; the registry itself is reached as `origin` says.
+pub(crate) fn load(
+    roots: &[PathBuf],
+    registry: &str,
+    origin: &OriginOptions,
+) -> Result<Vec<Host>, RegistryError> {
     let entries = match roots.iter().find_map(|root| find_dir(root, registry)) {
         Some(dir) => file::read_dir(&dir, registry)?,
         None => vec![Entry { is_origin: true, ..Entry::default() }],
     };
-    entries.into_iter().map(|entry| complete(entry, registry)).collect()
+    entries.into_iter().map(|entry| complete(entry, registry, origin)).collect()
 }
 
 /// The directory for a registry: `host_port_`, `host:port`, then `_default`.
@@ -106,12 +111,17 @@ fn find_dir(root: &Path, registry: &str) -> Option<PathBuf> {
         .find(|dir| dir.is_dir())
 }
 
-fn complete(entry: Entry, registry: &str) -> Result<Host, RegistryError> {
+fn complete(entry: Entry, registry: &str, origin: &OriginOptions) -> Result<Host, RegistryError> {
     let own_address = entry.address.is_none();
+    let names_registry = entry.address.as_ref().is_none_or(|url| authority(url) == upstream(registry));
+    let is_origin = entry.is_origin || names_registry;
     let mut tls = entry.tls;
+    if is_origin {
+        trust(&mut tls, origin, registry)?;
+    }
     let mut base = match entry.address {
         Some(url) => url,
-        None => default_address(registry, &mut tls)?,
+        None => default_address(registry, origin.scheme, &mut tls)?,
     };
     if !base.path().ends_with('/') {
         base.set_path(&format!("{}/", base.path()));
@@ -119,20 +129,37 @@ fn complete(entry: Entry, registry: &str) -> Result<Host, RegistryError> {
     let name = authority(&base);
     let namespace = (name != upstream(registry)).then(|| registry.to_owned());
     let capabilities = if own_address { ALL.to_vec() } else { entry.capabilities };
-    let is_origin = entry.is_origin || namespace.is_none();
     Ok(Host { base, name, capabilities, headers: entry.headers, tls, namespace, is_origin })
 }
 
-/// Where a registry is that no file says more about.
-fn default_address(registry: &str, tls: &mut TlsSettings) -> Result<Url, RegistryError> {
-    let mut scheme = "https";
-    if is_loopback(registry) {
-        let port = port_of(registry);
-        let plain = !matches!(port, None | Some("443")) && tls.trusts_system();
-        scheme = if plain { "http" } else { "https" };
-        // Nobody certifies a loopback address; containerd does not ask for it either.
-        tls.skip_verify |= !plain && tls.trusts_system();
+/// Adds what the caller knows of a host's certificate to what the files say of it.
+fn trust(tls: &mut TlsSettings, origin: &OriginOptions, host: &str) -> Result<(), RegistryError> {
+    tls.skip_verify |= origin.skip_verify;
+    for path in &origin.ca {
+        let pem = std::fs::read(path).map_err(|error| RegistryError::HostsFile {
+            registry: host.into(),
+            path: path.clone(),
+            problem: error.to_string(),
+        })?;
+        tls.ca.push(pem);
     }
+    Ok(())
+}
+
+/// Where a registry is that no file says more about.
+fn default_address(
+    registry: &str,
+    scheme: Option<Scheme>,
+    tls: &mut TlsSettings,
+) -> Result<Url, RegistryError> {
+    let is_loopback = is_loopback(registry);
+    let plain = match scheme {
+        Some(scheme) => scheme == Scheme::Http,
+        None => is_loopback && !matches!(port_of(registry), None | Some("443")) && tls.trusts_system(),
+    };
+    // Nobody certifies a loopback address; containerd does not ask for it either.
+    tls.skip_verify |= is_loopback && !plain && tls.trusts_system();
+    let scheme = if plain { "http" } else { "https" };
     let text = format!("{scheme}://{}/v2/", upstream(registry));
     Url::parse(&text).map_err(|_| RegistryError::Reference {
         text: registry.into(),

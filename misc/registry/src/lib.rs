@@ -24,7 +24,7 @@ mod token;
 mod transport;
 
 pub use blob::BlobStream;
-pub use client::{Client, ClientOptions, Credential};
+pub use client::{Client, ClientOptions, Credential, OriginOptions, Scheme};
 pub use error::{Asked, RegistryError};
 pub use manifest::Manifest;
 pub use reference::{Reference, Repository};

@@ -104,7 +104,7 @@ impl Inner {
         if let Some((_, endpoints)) = old.as_ref().filter(|(read, _)| read.elapsed() < HOSTS_AGE) {
             return Ok(Arc::clone(endpoints));
         }
-        let loaded = match (hosts::load(&self.options.hosts_dirs, registry), old) {
+        let loaded = match (hosts::load(&self.options.hosts_dirs, registry, &self.options.origin), old) {
             (Ok(hosts), _) => hosts
                 .into_iter()
                 .map(|host| Arc::new(Endpoint { transport: self.transports.of(&host), host }))
@@ -120,13 +120,16 @@ impl Inner {
     }
 
     /// The web server of a URL: known to no hosts.toml, otherwise like any host.
-    pub(crate) fn web_endpoint(&self, url: &Url) -> Arc<Endpoint> {
+    pub(crate) fn web_endpoint(&self, url: &Url) -> Result<Arc<Endpoint>, RegistryError> {
         let mut known = self.endpoints.web.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = || {
-            let host = Host::web(url);
-            Arc::new(Endpoint { transport: self.transports.of(&host), host })
-        };
-        Arc::clone(known.entry(url.origin().ascii_serialization()).or_insert_with(at))
+        let server = url.origin().ascii_serialization();
+        if let Some(endpoint) = known.get(&server) {
+            return Ok(Arc::clone(endpoint));
+        }
+        let host = Host::web(url, &self.options.origin)?;
+        let endpoint = Arc::new(Endpoint { transport: self.transports.of(&host), host });
+        known.insert(server, Arc::clone(&endpoint));
+        Ok(endpoint)
     }
 
     /// Does `work` at the first host that can, failing over to the next; in rounds, as long as it may help.

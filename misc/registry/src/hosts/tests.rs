@@ -17,7 +17,7 @@ impl Dirs {
     }
 
     fn load(&self, registry: &str) -> Vec<Host> {
-        load(&[self.0.path().into()], registry).unwrap()
+        load(&[self.0.path().into()], registry, &OriginOptions::default()).unwrap()
     }
 
     fn urls(&self, registry: &str) -> Vec<String> {
@@ -156,6 +156,30 @@ fn a_broken_file_leaves_the_registry_itself_and_a_missing_certificate_is_an_erro
         "what newer containerds know is no error"
     );
     dirs.write("s.io", "hosts.toml", "ca = \"nowhere.pem\"");
-    let error = load(&[dirs.0.path().into()], "s.io").unwrap_err().to_string();
+    let error = load(&[dirs.0.path().into()], "s.io", &OriginOptions::default()).unwrap_err().to_string();
     assert!(error.contains("s.io") && error.contains("nowhere.pem"), "{error}");
+}
+
+#[test]
+fn what_the_caller_knows_of_a_registry_goes_to_itself_and_to_no_mirror() {
+    let dirs = Dirs::new();
+    dirs.write("files", "own.pem", "OWN");
+    let ca = vec![dirs.0.path().join("files/own.pem")];
+    let origin = OriginOptions { scheme: Some(Scheme::Http), skip_verify: true, ca };
+    let load = |registry| load(&[dirs.0.path().into()], registry, &origin).unwrap();
+    let [own] = &load("r.io")[..] else { panic!("one host") };
+    assert_eq!(own.base.as_str(), "http://r.io/v2/");
+    assert!(own.tls.skip_verify && own.tls.ca == [b"OWN".to_vec()]);
+
+    dirs.write("m.io", "hosts.toml", "server = \"https://m.io\"\n[host.\"https://mirror\"]");
+    let [mirror, own] = &load("m.io")[..] else { panic!("two hosts") };
+    assert!(!mirror.tls.skip_verify && mirror.tls.ca.is_empty());
+    assert_eq!(own.base.as_str(), "https://m.io/v2/", "hosts.toml names the address");
+    assert!(own.tls.skip_verify && own.tls.ca.len() == 1);
+
+    let missing = OriginOptions { ca: vec!["/nowhere.pem".into()], ..OriginOptions::default() };
+    let error = super::load(&[], "r.io", &missing).unwrap_err().to_string();
+    assert!(error.contains("r.io") && error.contains("/nowhere.pem"), "{error}");
+    let secure = OriginOptions { scheme: Some(Scheme::Https), ..OriginOptions::default() };
+    assert_eq!(super::load(&[], "127.0.0.1:5000", &secure).unwrap()[0].base.scheme(), "https");
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, future::join_all, stream};
-use registry::{Credential, Reference};
+use registry::{Credential, OriginOptions, Reference};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -151,6 +151,18 @@ async fn an_authority_that_is_not_trusted_is_refused_unless_verification_is_skip
     let options = ClientOptions { attempts: 1, ..patient(&setup) };
     let error = Client::new(options.clone()).unwrap().manifest(&image).await.unwrap_err();
     assert!(!error.is_not_found(), "{error}");
+    let blob = format!("https://{}/v2/team/a/blobs/sha256:{}", registry.host, "0".repeat(64));
+    let error = Client::new(options.clone()).unwrap().file(&blob, None).await.err().unwrap();
+    assert!(!error.is_not_found(), "{error}");
+    let trusted = [
+        OriginOptions { skip_verify: true, ..OriginOptions::default() },
+        OriginOptions { ca: vec![format!("{TLS}/ca.pem").into()], ..OriginOptions::default() },
+    ];
+    for origin in trusted {
+        let client = Client::new(ClientOptions { origin, ..options.clone() }).unwrap();
+        assert!(client.manifest(&image).await.unwrap_err().is_not_found());
+        assert!(client.file(&blob, None).await.err().unwrap().is_not_found());
+    }
     setup.write(&file, &format!("server = \"https://{}\"\nskip_verify = true", registry.host));
     assert!(Client::new(options).unwrap().manifest(&image).await.unwrap_err().is_not_found());
 }
