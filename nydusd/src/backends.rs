@@ -84,6 +84,7 @@ impl Backends {
             BackendConfig::LocalFs(LocalFsConfig::File(file)) => Ok(Arc::new(LocalFsBackend::of_file(file))),
             BackendConfig::Http(http) => {
                 let access = RegistryAccess {
+                    origin: http.origin.clone(),
                     connect_timeout: http.connect_timeout,
                     read_timeout: http.read_timeout,
                     ..RegistryAccess::default()
@@ -119,6 +120,7 @@ fn options(access: &RegistryAccess) -> ClientOptions {
     ClientOptions {
         hosts_dirs: access.hosts_dirs.clone().unwrap_or(default.hosts_dirs),
         credential: access.credential.as_ref().map(Secret::to_credential),
+        origin: access.origin.clone(),
         connect_timeout: access.connect_timeout.unwrap_or(default.connect_timeout),
         read_timeout: access.read_timeout.unwrap_or(READ_TIMEOUT),
         attempts: access.attempts.unwrap_or(default.attempts),

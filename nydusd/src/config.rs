@@ -5,7 +5,7 @@ mod section;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use registry::{Credential, Repository};
+use registry::{Credential, OriginOptions, Repository};
 use serde_json::{Value, json};
 use storage::ReadPolicy;
 
@@ -53,6 +53,8 @@ pub enum LocalFsConfig {
 pub struct HttpConfig {
     /// URL of the directory of blobs.
     pub url: String,
+    /// How to know it.
+    pub origin: OriginOptions,
     /// Time to connect.
     pub connect_timeout: Option<Duration>,
     /// Longest silence within an answer.
@@ -75,6 +77,8 @@ pub struct RegistryAccess {
     pub hosts_dirs: Option<Vec<PathBuf>>,
     /// How to prove who we are; `None` for docker's configuration files.
     pub credential: Option<Secret>,
+    /// Its scheme, and how to know it.
+    pub origin: OriginOptions,
     /// Time to connect.
     pub connect_timeout: Option<Duration>,
     /// Longest silence within an answer.

@@ -260,7 +260,7 @@ impl Daemon {
     fn open(&self, mountpoint: Mountpoint, request: &MountRequest) -> Result<ImageParts, DaemonError> {
         let (config, unknown) = config::parse(&request.config)?;
         for key in unknown {
-            tracing::warn!(image = %mountpoint, key, "the configuration has a key that is not known");
+            tracing::warn!(image = %mountpoint, key, "a key of the configuration has no effect");
         }
         self.open_configured(mountpoint, request.source.clone().into(), config)
     }

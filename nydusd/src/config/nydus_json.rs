@@ -1,8 +1,8 @@
 //! nydusd's own configuration files, version 1 and 2.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use registry::Repository;
+use registry::{OriginOptions, Repository, Scheme};
 use storage::ReadPolicy;
 
 use super::{
@@ -23,8 +23,6 @@ const ACCEPTED_TOP: &[&str] = &[
     "amplify_io",
     "rafs",
 ];
-const ACCEPTED_BACKEND: &[&str] =
-    &["scheme", "skip_verify", "ca_cert_files", "blob_url_scheme", "blob_redirected_host", "proxy"];
 const ACCEPTED_CACHE: &[&str] = &["compressed", "validate"];
 const ACCEPTED_CACHE_CONFIG: &[&str] = &["disable_indexed_map"];
 const ACCEPTED_PREFETCH: &[&str] = &[
@@ -37,7 +35,8 @@ const ACCEPTED_PREFETCH: &[&str] = &[
     "stream_prefetch",
 ];
 
-/// Parses a configuration of version 1 or 2. Also returns the names of keys that it does not know.
+/// Parses a configuration of version 1 or 2. Also returns the names of keys that would have an effect in the original
+/// and have none here.
 ///
 /// # Errors
 /// [`ConfigError`].
@@ -110,7 +109,7 @@ fn backend(
             return Err(parent.wrong("type", problem));
         }
     };
-    options.finish(ACCEPTED_BACKEND, unknown);
+    options.finish(&[], unknown);
     if let Some(silence) = config.read_timeout() {
         policy.stall = policy.stall.max(silence * 2);
     }
@@ -131,8 +130,25 @@ fn http(options: &mut Section) -> Result<HttpConfig, ConfigError> {
     }
     let path = options.text("path")?.unwrap_or_default();
     let url = format!("{}/{}", address.trim_end_matches('/'), path.trim_matches('/'));
+    let origin = origin(options)?;
     let (connect_timeout, read_timeout, _) = timeouts(options)?;
-    Ok(HttpConfig { url, connect_timeout, read_timeout })
+    Ok(HttpConfig { url, origin, connect_timeout, read_timeout })
+}
+
+/// How the server itself is known; its scheme stands in its URL.
+fn origin(options: &mut Section) -> Result<OriginOptions, ConfigError> {
+    let skip_verify = options.take("skip_verify")?.unwrap_or(false);
+    let ca: Vec<PathBuf> = options.take("ca_cert_files")?.unwrap_or_default();
+    Ok(OriginOptions { scheme: None, skip_verify, ca })
+}
+
+fn scheme(options: &mut Section) -> Result<Option<Scheme>, ConfigError> {
+    match options.text("scheme")?.as_deref() {
+        None => Ok(None),
+        Some("http") => Ok(Some(Scheme::Http)),
+        Some("https") => Ok(Some(Scheme::Https)),
+        Some(other) => Err(options.wrong("scheme", format!("{other:?} is neither http nor https"))),
+    }
 }
 
 fn registry(options: &mut Section) -> Result<RegistryConfig, ConfigError> {
@@ -147,8 +163,9 @@ fn registry(options: &mut Section) -> Result<RegistryConfig, ConfigError> {
         }
         (None, None) => None,
     };
+    let origin = OriginOptions { scheme: scheme(options)?, ..origin(options)? };
     let (connect_timeout, read_timeout, attempts) = timeouts(options)?;
-    let access = RegistryAccess { hosts_dirs, credential, connect_timeout, read_timeout, attempts };
+    let access = RegistryAccess { hosts_dirs, credential, origin, connect_timeout, read_timeout, attempts };
     Ok(RegistryConfig { repository, access })
 }
 
@@ -193,7 +210,9 @@ mod tests {
             "backend": {"type": "registry", "config": {
                 "scheme": "http", "host": "example.com:5000", "repo": "team/app", "auth": "dTpw",
                 "timeout": 5, "connect_timeout": 0, "retry_limit": 2, "deadline_secs": 7,
-                "hosts_dirs": ["/etc/x"], "mirrors": []}},
+                "skip_verify": true, "ca_cert_files": ["/ca.pem"],
+                "blob_url_scheme": "http", "blob_redirected_host": "", "proxy": {"url": "", "fallback": false},
+                "hosts_dirs": ["/etc/x"], "mirrors": [{"host": "m"}]}},
             "cache": {"type": "blobcache", "config": {"work_dir": "/cache"}}},
         "mode": "direct", "digest_validate": false, "typo": 1,
         "fs_prefetch": {"enable": true, "threads_count": 4, "prefetch_all": true}}"#;
@@ -207,13 +226,17 @@ mod tests {
         assert_eq!(registry.access.read_timeout, Some(Duration::from_secs(5)));
         assert_eq!(registry.access.connect_timeout, None);
         assert_eq!(registry.access.attempts, Some(3));
+        let ca = vec!["/ca.pem".into()];
+        let origin = OriginOptions { scheme: Some(Scheme::Http), skip_verify: true, ca };
+        assert_eq!(registry.access.origin, origin);
         assert_eq!(config.policy.deadline, Duration::from_secs(7));
         assert_eq!(config.policy.stall, ReadPolicy::default().stall);
         let (patient, _) = parse(&V1.replace("\"timeout\": 5", "\"timeout\": 30")).unwrap();
         assert!(patient.policy.stall > Duration::from_secs(30), "the client notices a silent host first");
         assert_eq!(config.cache_dir.to_str(), Some("/cache"));
         assert_eq!(config.prefetch, PrefetchConfig { table: true, all: true });
-        assert_eq!(unknown, ["device.backend.config.mirrors", "typo"]);
+        let of_backend = |key: &str| format!("device.backend.config.{key}");
+        assert_eq!(unknown, [of_backend("blob_url_scheme"), of_backend("mirrors"), "typo".into()]);
     }
 
     #[test]
@@ -221,11 +244,22 @@ mod tests {
         let text = r#"{"version": 2, "id": "x",
             "backend": {"type": "localfs", "localfs": {"dir": "/blobs"}},
             "cache": {"type": "filecache", "filecache": {"work_dir": "/c"}, "prefetch": {"enable": false}},
-            "rafs": {"mode": "direct"}, "external_backends": []}"#;
+            "rafs": {"mode": "direct"}, "external_backends": [{}, 1]}"#;
         let (config, unknown) = parse(text).unwrap();
         assert_eq!(config.backend, BackendConfig::LocalFs(LocalFsConfig::Dir("/blobs".into())));
         assert_eq!(config.prefetch, PrefetchConfig { table: false, all: false });
         assert_eq!(unknown, ["external_backends"]);
+    }
+
+    #[test]
+    fn a_web_server_is_known_by_the_files_named() {
+        let text = r#"{"version": 2, "backend": {"type": "http-proxy", "http-proxy": {
+            "addr": "https://example.com", "path": "/blobs", "ca_cert_files": ["/ca.pem"], "proxy": {"url": "x"}}}}"#;
+        let (config, unknown) = parse(text).unwrap();
+        let BackendConfig::Http(http) = &config.backend else { panic!("{config:?}") };
+        assert_eq!(http.url, "https://example.com/blobs");
+        assert_eq!((http.origin.skip_verify, &http.origin.ca[..]), (false, &["/ca.pem".into()][..]));
+        assert_eq!(unknown, ["backend.http-proxy.proxy"]);
     }
 
     #[test]
@@ -239,6 +273,10 @@ mod tests {
                 "device.backend.config.auth: is no base64",
             ),
             (r#"{"version":2,"backend":{"type":"localfs","localfs":{"dir":1}}}"#, "backend.localfs.dir: "),
+            (
+                r#"{"device":{"backend":{"type":"registry","config":{"host":"h","repo":"r","scheme":"ftp"}}}}"#,
+                "device.backend.config.scheme: \"ftp\" is neither http nor https",
+            ),
         ];
         for (text, told) in cases {
             let error = parse(text).unwrap_err().to_string();

@@ -71,9 +71,22 @@ impl Section {
         Ok(Self { path: self.key(key), keys })
     }
 
-    /// Names what is left over, except `accepted`: keys of the original that make no difference here.
+    /// Names what is left over, except `accepted`, keys of the original that make no difference here, and keys whose
+    /// value says nothing.
     pub(super) fn finish(self, accepted: &[&str], unknown: &mut Vec<String>) {
-        let left = self.keys.keys().filter(|key| !accepted.contains(&key.as_str()));
-        unknown.extend(left.map(|key| self.key(key)));
+        let left = self.keys.iter().filter(|(key, value)| !accepted.contains(&key.as_str()) && says(value));
+        unknown.extend(left.map(|(key, _)| self.key(key)));
+    }
+}
+
+/// Whether a value wants something: files that programs write hold every key, most of them empty.
+fn says(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(on) => *on,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => values.iter().any(says),
+        Value::Object(keys) => keys.values().any(says),
     }
 }
