@@ -2,6 +2,7 @@
 
 mod bootstrap_file;
 mod error;
+mod paths;
 
 use std::{
     io,
@@ -20,6 +21,7 @@ use rafs::{
 use storage::{BlobReads, BlobSet, CacheDir, ReadPolicy, StorageError, backend::Backend};
 
 pub use error::FsError;
+pub(crate) use paths::paths_of;
 
 /// Names and values of extended attributes, borrowed from the bootstrap.
 pub type Xattrs<'a> = Vec<(Vec<u8>, &'a [u8])>;

@@ -3,6 +3,7 @@
 mod attr;
 pub(crate) mod inherited;
 mod reads;
+mod report;
 mod session;
 
 use std::{
@@ -22,6 +23,7 @@ use fuser::{
 use rafs::bootstrap::DirEntry;
 
 pub use reads::{Inflight, ReadQueue};
+pub(crate) use report::Complaints;
 pub use session::{Session, SessionError, set_read_ahead};
 
 use crate::{
@@ -76,7 +78,7 @@ impl FuseAdapter {
         };
         match &outcome {
             Ok(_) => image.counters().answered(op, started.elapsed()),
-            Err(error) => reads::report(image, *nid, op, error),
+            Err(error) => report::report(self.reads.events(), image, *nid, op, error),
         }
         outcome.map_err(|error| Errno::from_i32(error.errno()))
     }

@@ -1,7 +1,7 @@
 //! Which files of an image are read, in order of their first touch.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -9,9 +9,9 @@ use std::{
 };
 
 use nydusd_api::TracedFile;
-use rafs::{FileType, Nid};
+use rafs::Nid;
 
-use crate::fs::{FsError, Rafs};
+use crate::fs::{FsError, Rafs, paths_of};
 
 /// Most files that a trace holds; later ones are left out.
 const MAX_FILES: usize = 100_000;
@@ -54,7 +54,7 @@ impl Trace {
             let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
             (touched.order.clone(), touched.ranges.clone())
         };
-        let mut paths = paths_of(image, order.iter().copied().collect())?;
+        let mut paths = paths_of(image, order.iter().copied().collect(), usize::MAX)?;
         let files = order.into_iter().filter_map(|nid| {
             let path = paths.remove(&nid)?;
             Some(TracedFile { path, ranges: ranges.remove(&nid)? })
@@ -88,37 +88,6 @@ fn insert_range(ranges: &mut Vec<(u64, u64)>, offset: u64, len: u64) {
     let start = ranges[first..last].first().map_or(offset, |(start, _)| offset.min(*start));
     let end = ranges[first..last].last().map_or(end, |(start, len)| end.max(start + len));
     ranges.splice(first..last, [(start, end - start)]);
-}
-
-/// Paths of `wanted` inodes, by one walk that ends as soon as all are found.
-fn paths_of(image: &Rafs, mut wanted: HashSet<Nid>) -> Result<HashMap<Nid, String>, FsError> {
-    let mut paths = HashMap::with_capacity(wanted.len());
-    let mut directories = vec![(image.root(), String::new())];
-    // A broken image may name a directory twice; it is walked once.
-    let mut seen = HashSet::from([image.root()]);
-    while let Some((directory, path)) = directories.pop() {
-        if wanted.is_empty() {
-            break;
-        }
-        for entry in image.read_dir(directory, 0)? {
-            let entry = entry?;
-            if entry.name == b"." || entry.name == b".." {
-                continue;
-            }
-            let is_wanted = wanted.remove(&entry.nid);
-            let is_directory = entry.file_type == FileType::Directory && seen.insert(entry.nid);
-            if !is_wanted && !is_directory {
-                continue;
-            }
-            let path = format!("{path}/{}", String::from_utf8_lossy(entry.name));
-            if is_directory {
-                directories.push((entry.nid, path));
-            } else {
-                paths.insert(entry.nid, path);
-            }
-        }
-    }
-    Ok(paths)
 }
 
 #[cfg(test)]

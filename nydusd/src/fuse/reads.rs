@@ -3,7 +3,6 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    error::Error,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -13,6 +12,7 @@ use fuser::{Errno, ReplyData};
 use rafs::Nid;
 use tokio::{runtime::Handle, sync::Semaphore};
 
+use super::report::report;
 use crate::{
     counters::Op,
     events::Events,
@@ -87,7 +87,7 @@ impl ReadQueue {
                     drop(tracked);
                 });
             }
-            Err(error) => self.fail(&request, &error, reply),
+            Err(error) => fail(&self.events, &request, &error, reply),
         }
     }
 
@@ -103,21 +103,18 @@ impl ReadQueue {
                 reply.data(&bytes);
                 request.image.counters().read(bytes.len(), request.started.elapsed());
             }
-            Err(error) => self.fail(&request, &error, reply),
+            Err(error) => {
+                let events = Arc::clone(&self.events);
+                let told = self.runtime.spawn_blocking(move || fail(&events, &request, &error, reply));
+                // Where it does not run any more, dropping the reply has answered EIO.
+                drop(told.await);
+            }
         }
     }
 
-    fn fail(&self, request: &ReadRequest, error: &FsError, reply: ReplyData) {
-        report(&request.image, request.nid, Op::Read, error);
-        if !error.is_expected() {
-            self.events.add(format!(
-                "read of inode {} of image {} failed: {}",
-                request.nid,
-                request.image.mountpoint(),
-                with_causes(error)
-            ));
-        }
-        reply.error(Errno::from_i32(error.errno()));
+    /// Where failures are remembered.
+    pub(super) fn events(&self) -> &Events {
+        &self.events
     }
 
     fn lock_inflight(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Inflight>> {
@@ -145,30 +142,10 @@ fn plan_and_try(request: &ReadRequest) -> Result<Attempt, FsError> {
     })
 }
 
-/// Counts a failed request, and logs it unless sound images fail so too. The one place where failures are logged.
-pub(super) fn report(image: &Image, nid: Nid, op: Op, error: &FsError) {
-    image.counters().failed(op);
-    if !error.is_expected() {
-        tracing::error!(
-            image = %image.mountpoint(),
-            source = %image.source().display(),
-            %nid,
-            ?op,
-            "{}",
-            with_causes(error)
-        );
-    }
-}
-
-/// An error with its causes, in one line.
-fn with_causes(error: &FsError) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
+/// Tells of a failed read, then answers it.
+fn fail(events: &Events, request: &ReadRequest, error: &FsError, reply: ReplyData) {
+    report(events, &request.image, request.nid, Op::Read, error);
+    reply.error(Errno::from_i32(error.errno()));
 }
 
 /// Keeps a waiting read listed until it is answered.

@@ -5,7 +5,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::task::TaskTracker;
 
 use super::{MountNumber, Mountpoint};
-use crate::{backends::SwapBackend, config::ImageConfig, counters::Counters, fs::Rafs, trace::Trace};
+use crate::{
+    backends::SwapBackend, config::ImageConfig, counters::Counters, fs::Rafs, fuse::Complaints, trace::Trace,
+};
 
 /// What an image is made of.
 #[derive(Debug)]
@@ -28,14 +30,21 @@ pub struct Image {
     number: MountNumber,
     parts: ImageParts,
     counters: Counters,
+    complaints: Complaints,
     trace: Trace,
     reads: TaskTracker,
 }
 
 impl Image {
     pub(super) fn new(number: MountNumber, parts: ImageParts) -> Self {
-        let (counters, trace, reads) = (Counters::default(), Trace::default(), TaskTracker::new());
-        Self { number, parts, counters, trace, reads }
+        Self {
+            number,
+            parts,
+            counters: Counters::default(),
+            complaints: Complaints::default(),
+            trace: Trace::default(),
+            reads: TaskTracker::new(),
+        }
     }
 
     /// Its number.
@@ -71,6 +80,11 @@ impl Image {
     /// Counts of its requests.
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// When its failures were last told.
+    pub(crate) const fn complaints(&self) -> &Complaints {
+        &self.complaints
     }
 
     /// Record of what is read.

@@ -7,22 +7,20 @@ mod tests;
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, atomic::Ordering},
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use rafs::{BlobIndex, Bootstrap};
 
 use crate::{
-    CacheDir, ReadPolicy, StorageError, backend::Backend, blob::Blob, cache::lock, chunks::ChunkTable,
+    CacheDir, ReadPolicy, StorageError, backend::Backend, blob::Blob, chunks::ChunkTable,
     fetch::Fetcher, prefetch,
 };
 
 /// How long [`BlobSet::close`] waits for running tasks, and then for the disk.
 const CLOSE: Duration = Duration::from_secs(5);
-/// Failures are logged at most this often; the next line tells how many were not.
-const COMPLAIN: Duration = Duration::from_secs(1);
 
 /// All blobs of one mounted image.
 #[derive(Debug)]
@@ -30,13 +28,6 @@ pub struct BlobSet {
     blobs: Vec<Arc<Blob>>,
     fetcher: Arc<Fetcher>,
     cache: Arc<CacheDir>,
-    complaints: Mutex<Complaints>,
-}
-
-#[derive(Debug, Default)]
-struct Complaints {
-    last: Option<Instant>,
-    unsaid: u64,
 }
 
 /// Figures of one image or blob, since it was opened.
@@ -98,7 +89,7 @@ impl BlobSet {
         policy: ReadPolicy,
     ) -> Arc<Self> {
         let fetcher = Arc::new(Fetcher::new(backend, policy));
-        Arc::new(Self { blobs, fetcher, cache: cache.clone(), complaints: Mutex::default() })
+        Arc::new(Self { blobs, fetcher, cache: cache.clone() })
     }
 
     /// Fills `buf` from the uncompressed image of a blob, if all of it is in the cache: `Ok(false)` where a chunk is
@@ -134,7 +125,10 @@ impl BlobSet {
         let counters = &self.fetcher.counters;
         if is_hit { &counters.hits } else { &counters.misses }.fetch_add(1, Ordering::Relaxed);
         let read = demand::read(&self.fetcher, &blob, places, range).await;
-        read.inspect_err(|error| self.complain(error))
+        if read.is_err() {
+            counters.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        read
     }
 
     fn blob(&self, index: BlobIndex, offset: u64) -> Result<&Arc<Blob>, StorageError> {
@@ -189,25 +183,6 @@ impl BlobSet {
                 "the cache disk is slow; what is not durable is lost"
             ),
         }
-    }
-
-    /// One line for a failed read.
-    fn complain(&self, error: &StorageError) {
-        self.fetcher.counters.failures.fetch_add(1, Ordering::Relaxed);
-        let mut complaints = lock(&self.complaints);
-        if complaints.last.is_some_and(|last| last.elapsed() < COMPLAIN) {
-            complaints.unsaid += 1;
-            return;
-        }
-        complaints.last = Some(Instant::now());
-        let unsaid = std::mem::take(&mut complaints.unsaid);
-        let mut cause = String::new();
-        let mut source = std::error::Error::source(error);
-        while let Some(error) = source {
-            cause = if cause.is_empty() { error.to_string() } else { format!("{cause}: {error}") };
-            source = error.source();
-        }
-        tracing::warn!(image = self.fetcher.image(), cause, unsaid, "{error}");
     }
 }
 

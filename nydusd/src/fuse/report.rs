@@ -1,0 +1,98 @@
+//! The line about a request that failed: image, file, blob, chunk and cause. The one place where failures are logged.
+
+use std::{
+    collections::HashSet,
+    error::Error,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rafs::Nid;
+use storage::backend::Backend;
+
+use crate::{
+    counters::Op,
+    events::Events,
+    fs::{FsError, paths_of},
+    mounts::Image,
+};
+
+/// Failures of one image are told at most this often; the next line says how many were not.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Entries of directories that are looked at for the name of a file: some milliseconds.
+const MAX_ENTRIES: usize = 200_000;
+
+/// When an image's failures were last told.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints {
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    /// Whether it is time to tell of a failure, and of how many none was told since the last line.
+    fn turn(&self) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.last.is_some_and(|last| last.elapsed() < PAUSE) {
+            told.unsaid += 1;
+            return None;
+        }
+        told.last = Some(Instant::now());
+        Some(std::mem::take(&mut told.unsaid))
+    }
+}
+
+/// Counts a failed request, and tells of it unless sound images fail so too. Looking up the file's name reads the
+/// bootstrap, which may wait for the disk.
+pub(super) fn report(events: &Events, image: &Image, nid: Nid, op: Op, error: &FsError) {
+    image.counters().failed(op);
+    if error.is_expected() {
+        return;
+    }
+    let Some(unsaid) = image.complaints().turn() else { return };
+    // Where the walk fails too, the image itself is broken, which the cause says.
+    let mut paths = paths_of(image.rafs(), HashSet::from([nid]), MAX_ENTRIES).unwrap_or_default();
+    let path = paths.remove(&nid).unwrap_or_else(|| format!("inode {nid}"));
+    let cause = with_causes(error);
+    tracing::error!(
+        image = %image.mountpoint(),
+        source = %image.source().display(),
+        backend = image.backend().name(),
+        path,
+        %nid,
+        ?op,
+        unsaid,
+        "{cause}"
+    );
+    events.add(format!("{op:?} of {path} in image {} failed: {cause}", image.mountpoint()));
+}
+
+/// An error with its causes, in one line.
+fn with_causes(error: &FsError) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_that_follow_at_once_are_counted_for_the_next_line() {
+        let complaints = Complaints::default();
+        assert_eq!(complaints.turn(), Some(0));
+        assert_eq!((complaints.turn(), complaints.turn()), (None, None));
+        complaints.told.lock().unwrap().last = None;
+        assert_eq!(complaints.turn(), Some(2));
+    }
+}
