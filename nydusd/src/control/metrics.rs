@@ -38,6 +38,8 @@ pub(super) async fn fs(State(daemon): State<Arc<Daemon>>, args: Args) -> Respons
 pub(super) async fn blobcache(State(daemon): State<Arc<Daemon>>, args: Args) -> Response {
     answer(&daemon, &args, |image| {
         let reads = image.rafs().reads();
+        let ahead = reads.prefetch;
+        let (began, ended) = (ahead.began.unwrap_or_default(), ahead.ended.unwrap_or_default());
         let files: Vec<&str> = image.rafs().blobs().iter().map(|blob| blob.id.as_str()).collect();
         json!({
             "id": image.mountpoint().to_string(),
@@ -47,15 +49,15 @@ pub(super) async fn blobcache(State(daemon): State<Arc<Daemon>>, args: Args) -> 
             "whole_hits": reads.hits,
             "total": reads.hits + reads.misses,
             "entries_count": reads.ready_chunks,
-            "prefetch_data_amount": 0,
-            "prefetch_requests_count": 0,
-            "prefetch_workers": 0,
-            "prefetch_unmerged_chunks": 0,
-            "prefetch_cumulative_time_millis": 0,
-            "prefetch_begin_time_secs": 0,
-            "prefetch_begin_time_millis": 0,
-            "prefetch_end_time_secs": 0,
-            "prefetch_end_time_millis": 0,
+            "prefetch_data_amount": ahead.bytes,
+            "prefetch_requests_count": ahead.requests,
+            "prefetch_workers": ahead.running,
+            "prefetch_unmerged_chunks": ahead.chunks,
+            "prefetch_cumulative_time_millis": ahead.took.as_millis(),
+            "prefetch_begin_time_secs": began.as_secs(),
+            "prefetch_begin_time_millis": began.subsec_millis(),
+            "prefetch_end_time_secs": ended.as_secs(),
+            "prefetch_end_time_millis": ended.subsec_millis(),
             "buffered_backend_size": reads.fetched_bytes,
             "data_all_ready": reads.ready_chunks == reads.chunks,
         })

@@ -15,8 +15,12 @@ use bytes::Bytes;
 use rafs::{BlobIndex, Bootstrap};
 
 use crate::{
-    CacheDir, ReadPolicy, StorageError, backend::Backend, blob::Blob, chunks::ChunkTable,
-    fetch::Fetcher, prefetch,
+    CacheDir, ReadPolicy, StorageError,
+    backend::Backend,
+    blob::Blob,
+    chunks::ChunkTable,
+    fetch::Fetcher,
+    prefetch::{self, Prefetched},
 };
 
 /// How long [`BlobSet::close`] waits for running tasks, and then for the disk.
@@ -47,6 +51,8 @@ pub struct BlobReads {
     pub ready_chunks: u64,
     /// Chunks of the image.
     pub chunks: u64,
+    /// What was fetched ahead by lists.
+    pub prefetch: Prefetched,
 }
 
 impl BlobSet {
@@ -163,6 +169,7 @@ impl BlobSet {
             failures: counters.failures.load(Ordering::Relaxed),
             ready_chunks: self.blobs.iter().map(ready).sum(),
             chunks: self.blobs.iter().map(|blob| blob.table.entries.len() as u64).sum(),
+            prefetch: self.fetcher.counters.prefetch.figures(),
         }
     }
 

@@ -28,6 +28,7 @@ use crate::{
     cache::inflight::{Failure, Lead, Track},
     chunks::Entry,
     plan,
+    prefetch::PrefetchCounters,
     units::Place,
 };
 
@@ -42,6 +43,7 @@ pub(crate) struct Counters {
     pub(crate) hits: AtomicU64,
     pub(crate) misses: AtomicU64,
     pub(crate) failures: AtomicU64,
+    pub(crate) prefetch: PrefetchCounters,
 }
 
 /// A chunk to fetch.
@@ -103,6 +105,11 @@ impl Request {
     fn range(&self) -> Range<u64> {
         let units = self.wanted.iter().map(|wanted| wanted.at.unit.stored());
         units.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or_default()
+    }
+
+    /// Where to count it, if a list wants it.
+    fn of_list<'a>(&self, counters: &'a Counters) -> Option<&'a PrefetchCounters> {
+        (self.priority == Priority::Prefetch).then_some(&counters.prefetch)
     }
 }
 
@@ -208,9 +215,12 @@ impl Fetcher {
     async fn stream(&self, request: &Request, pass: &mut Pass) -> Result<(), BackendError> {
         let (blob, range) = (&request.blob.id, pass.range());
         request.track.reached(range.start.max(1));
+        let of_list = request.of_list(&self.counters);
+        of_list.map(|list| list.requests.fetch_add(1, Ordering::Relaxed));
         let mut stream = self.open(blob, range.clone(), request.priority).await?;
         while !pass.is_received() {
             let piece = self.piece(blob, &range, &mut stream).await?;
+            of_list.map(|list| list.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed));
             request.track.reached(pass.push(piece));
             pass.work().await;
         }

@@ -24,3 +24,4 @@ pub use blob_set::{BlobReads, BlobSet};
 pub use cache::CacheDir;
 pub use error::StorageError;
 pub use policy::ReadPolicy;
+pub use prefetch::Prefetched;

@@ -1,6 +1,11 @@
 //! Fetches what an image will want, in order, below what readers wait for.
 
-use std::{ops::Range, sync::Arc};
+mod figures;
+
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use tokio::task::JoinSet;
 
@@ -13,6 +18,8 @@ use crate::{
 
 /// Most chunks that are gathered at a time, however few bytes they have.
 const MAX_CHUNKS: usize = 8192;
+pub(crate) use figures::PrefetchCounters;
+pub use figures::Prefetched;
 
 /// Fetches chunks, given as places in the table of their blob. What is wanted soon is gathered into large requests,
 /// so that a list of small files does not cost a round trip each.
@@ -21,18 +28,23 @@ pub(crate) async fn run(fetcher: Arc<Fetcher>, list: Vec<(Arc<Blob>, Range<usize
     let mut places =
         list.into_iter().flat_map(|(blob, places)| places.map(move |place| (blob.clone(), place)));
     let mut running = JoinSet::new();
+    fetcher.counters.prefetch.begin();
     loop {
         let batch = gather(&mut places, batch_bytes);
         if batch.is_empty() {
             break;
         }
         for (blob, places) in batch {
+            fetcher.counters.prefetch.chunks.fetch_add(places.len() as u64, Ordering::Relaxed);
             for request in requests(&fetcher, &blob, places).await {
                 while running.len() >= fetcher.policy.prefetch_requests.max(1) {
                     running.join_next().await;
                 }
                 let fetcher = fetcher.clone();
-                running.spawn(async move { fetcher.run(request).await });
+                running.spawn(async move {
+                    let _running = fetcher.counters.prefetch.run();
+                    fetcher.run(request).await;
+                });
             }
         }
     }

@@ -1,5 +1,7 @@
 mod batch;
 
+use std::time::Instant;
+
 use futures_util::future::join_all;
 
 use super::*;
@@ -300,6 +302,10 @@ async fn prefetch_fetches_its_ranges_in_large_requests_below_readers() {
     let requests = setup.memory.requests();
     assert!(requests.len() <= 2, "{requests:?}");
     assert!(requests.iter().all(|(_, _, priority)| *priority == crate::backend::Priority::Prefetch));
+    let (figures, all) = (set.reads().prefetch, set.reads());
+    assert_eq!((figures.bytes, figures.requests), (all.fetched_bytes, all.requests));
+    assert_eq!((figures.chunks, figures.running), (30, 0));
+    assert!(figures.began.is_some() && figures.ended >= figures.began);
     assert!(set.try_read(BLOB, 8192 * 50, &mut [0; 80_000]).unwrap());
     assert!(!set.try_read(BLOB, 8192 * 60, &mut [0; 10]).unwrap());
 }
