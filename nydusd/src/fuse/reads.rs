@@ -130,6 +130,8 @@ enum Attempt {
 
 fn plan_and_try(request: &ReadRequest) -> Result<Attempt, FsError> {
     let image = &request.image;
+    #[cfg(test)]
+    super::tests::strike(request.nid);
     image.trace().note(request.nid, request.offset, request.size.into());
     let spans = image.rafs().plan(request.nid, request.offset, request.size.into())?;
     let len = spans.iter().map(|span| span.len as usize).sum();
