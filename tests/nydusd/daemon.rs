@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    os::fd::{AsRawFd, OwnedFd},
+    io::{Read, Write},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -80,6 +84,18 @@ impl Nydusd {
 
     pub(crate) async fn mount(&self, at: &str, bootstrap: &Path, blobs: &Path) {
         self.client.mount(at, &self.request(bootstrap, blobs)).await.unwrap();
+    }
+
+    /// A call as any program makes it: status and body.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut socket = UnixStream::connect(self.dir.path().join("api.sock")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: d\r\nconnection: close");
+        write!(socket, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     pub(crate) fn request(&self, bootstrap: &Path, blobs: &Path) -> MountRequest {

@@ -106,3 +106,12 @@ impl Image {
 pub(crate) fn meta(permissions: u16) -> Meta {
     Meta { permissions, ..Meta::default() }
 }
+
+/// An image of one file, and where its parts are.
+pub(crate) fn one_file(name: &str, content: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut image = Image::new();
+    image.file(name, 0o644, content);
+    let (bootstrap, _) = image.write(dir.path());
+    (dir, bootstrap)
+}
