@@ -2,5 +2,7 @@
 
 pub mod cold;
 pub mod convert;
+mod first_touch;
+mod placement;
 pub mod report;
 pub mod warm;

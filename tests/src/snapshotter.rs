@@ -75,6 +75,14 @@ impl Snapshotter {
         kinds.next()
     }
 
+    /// A bootstrap that it serves.
+    #[must_use]
+    pub fn bootstrap(&self) -> Option<PathBuf> {
+        let snapshots = fs::read_dir(self.root.join("snapshots")).ok()?;
+        let file = |dir: fs::DirEntry| dir.path().join("fs/image/image.boot");
+        snapshots.filter_map(|dir| Some(file(dir.ok()?))).find(|file| file.exists())
+    }
+
     /// The processes that serve data.
     #[must_use]
     pub fn daemons(&self) -> Vec<Pid> {
