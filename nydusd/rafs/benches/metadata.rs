@@ -1,7 +1,10 @@
 //! The calls that a FUSE daemon makes for each request: lookup, attributes, extents.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
-use std::collections::BTreeMap;
+#[path = "support/ratio.rs"]
+mod ratio;
+
+use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -64,16 +67,35 @@ fn metadata(criterion: &mut Criterion) {
         at = (at + 1009) % FILES as usize;
         at
     };
-    criterion.bench_function("lookup among 3000", |bench| bench.iter(|| lookup(black_box(&names[next()]))));
-    criterion.bench_function("attributes", |bench| {
-        bench.iter(|| bootstrap.attributes(black_box(nids[next()])).expect("sound"));
-    });
-    criterion.bench_function("extents of 128 KiB", |bench| {
-        bench.iter(|| bootstrap.extents(black_box(nids[next()]), 77 << 20, 128 << 10).expect("sound"));
-    });
-    criterion.bench_function("list 3000", |bench| {
-        bench.iter(|| bootstrap.read_dir(bootstrap.root(), 0).expect("sound").map_while(Result::ok).count());
-    });
+    let by_name: BTreeMap<&[u8], Nid> = names.iter().map(Vec::as_slice).zip(nids.iter().copied()).collect();
+    let in_memory = |name: &[u8]| *by_name.get(name).expect("there");
+    let mut other = next;
+    ratio::compare(
+        criterion,
+        "lookup among 3000",
+        ("a BTreeMap", || in_memory(black_box(&names[other()]))),
+        || lookup(black_box(&names[next()])),
+    );
+    let attributes: HashMap<Nid, _> =
+        nids.iter().map(|nid| (*nid, bootstrap.attributes(*nid).expect("sound"))).collect();
+    ratio::compare(
+        criterion,
+        "attributes",
+        ("a HashMap", || attributes.get(black_box(&nids[other()])).expect("there").size),
+        || bootstrap.attributes(black_box(nids[next()])).expect("sound"),
+    );
+    ratio::compare(
+        criterion,
+        "extents of 128 KiB",
+        ("its attributes", || bootstrap.attributes(black_box(nids[other()])).expect("sound")),
+        || bootstrap.extents(black_box(nids[next()]), 77 << 20, 128 << 10).expect("sound"),
+    );
+    ratio::compare(
+        criterion,
+        "list 3000",
+        ("a BTreeMap", || by_name.keys().map(|name| black_box(name).len()).sum::<usize>()),
+        || bootstrap.read_dir(bootstrap.root(), 0).expect("sound").map_while(Result::ok).count(),
+    );
 }
 
 criterion_group!(benches, metadata);
