@@ -29,7 +29,7 @@ pub use self::{
 use self::{
     image::Converter, location::Location, manifest::SourceImage, source::ImageSource, target::ImageTarget,
 };
-use crate::{PrefetchList, create::LayerOptions, pipeline::ChunkOptions};
+use crate::{PrefetchList, create::LayerOptions, layer::Position, pipeline::ChunkOptions};
 
 /// What to convert, to where, and how.
 #[derive(Debug, Clone)]
@@ -83,6 +83,7 @@ impl ConvertOptions {
             chunks,
             inline_bootstrap: true,
             toc: true,
+            position: Position::Above(&[]),
             hide_whiteouts: false,
             prefetch,
             spool_dir,

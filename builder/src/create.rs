@@ -5,18 +5,18 @@ mod hot;
 use std::io::Write;
 
 use rafs::{
-    BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, InodeId, Kind, Tree,
+    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, Tree,
     blob::{BlobLayout, BlobTail},
 };
 
 use crate::{
     BuildError,
     hashing::HashingWriter,
-    layer::{Added, LayerTree},
+    layer::{Entries, Position},
     overlay::{Overlay, Rules},
     pipeline::{self, ChunkOptions, Chunked, Feed, Known},
     prefetch_list::PrefetchList,
-    source::Source,
+    source::{EntryKind, Source},
 };
 
 /// How a layer is built.
@@ -28,6 +28,8 @@ pub struct LayerOptions {
     pub inline_bootstrap: bool,
     /// Whether the blob gets digests and a table of contents.
     pub toc: bool,
+    /// Where the layer's own bootstrap takes it to lie.
+    pub position: Position<'static>,
     /// Whether whiteouts are left out of the tree; a layer that is to be merged needs them.
     pub hide_whiteouts: bool,
     /// Files whose chunks come first.
@@ -39,8 +41,10 @@ pub struct LayerOptions {
 /// A finished layer.
 #[derive(Debug)]
 pub struct BuiltLayer {
-    /// The tree, its one blob named by the SHA-256 of the blob file. No blob where the layer has no content.
-    pub tree: Tree,
+    /// What the layer brought, for whoever knows what lies below it.
+    pub entries: Entries,
+    /// The blob, named by the SHA-256 of its file. None where the layer has no content.
+    pub blobs: Vec<Blob>,
     /// The layer's bootstrap as the format knows it: inlined, it cannot name its blob.
     pub bootstrap: Vec<u8>,
     /// SHA-256 of the blob file.
@@ -55,30 +59,27 @@ impl BuiltLayer {
     /// Number of chunks in the blob.
     #[must_use]
     pub fn chunk_count(&self) -> u32 {
-        self.tree.blobs.first().map_or(0, |blob| blob.chunk_count)
+        self.blobs.first().map_or(0, |blob| blob.chunk_count)
     }
 }
 
 /// Chunks of files, by the order in which they were fed.
 #[derive(Debug, Default)]
 pub(crate) struct FileChunks {
-    /// File, number of its first chunk, number behind its last.
-    files: Vec<(InodeId, u32, u32)>,
+    /// Number of the entry, number of its first chunk, number behind its last.
+    files: Vec<(usize, u32, u32)>,
 }
 
 impl FileChunks {
-    fn note(&mut self, file: InodeId, first: u32, end: u32) {
+    fn note(&mut self, file: usize, first: u32, end: u32) {
         self.files.push((file, first, end));
     }
 
-    /// Writes places of chunks into the files of `tree`; `place` gives the chunk that stands for the nth fed.
-    fn fill(self, tree: &mut Tree, place: impl Fn(u32) -> u32) {
+    /// Writes places of chunks into the files of `entries`; `place` gives the chunk that stands for the nth fed.
+    fn fill(self, entries: &mut Entries, place: impl Fn(u32) -> u32) {
         for (file, first, end) in self.files {
-            if let Kind::File { chunks, .. } = &mut tree.inode_mut(file).kind {
-                *chunks = (first..end)
-                    .map(|n| ChunkRef { blob: BlobIndex(0), chunk: ChunkIndex(place(n)) })
-                    .collect();
-            }
+            let chunk = |n| ChunkRef { blob: BlobIndex(0), chunk: ChunkIndex(place(n)) };
+            entries.set_chunks(file, (first..end).map(chunk).collect());
         }
     }
 }
@@ -92,18 +93,17 @@ pub fn build_layer<W: Write + Send>(
     out: W,
     options: &LayerOptions,
 ) -> Result<BuiltLayer, BuildError> {
-    let mut layer = LayerTree::new(options.chunks.chunk_size);
     let out = HashingWriter::new(out);
-    let (chunked, tree) = if options.prefetch.is_empty() {
+    let mut entries = Entries::default();
+    let chunked = if options.prefetch.is_empty() {
         let (chunked, files) =
-            stream(options.chunks, out, |feed, files| read_all(source, &mut layer, feed, files))?;
-        let mut tree = layer.into_tree();
-        files.fill(&mut tree, |n| chunked.order[n as usize]);
-        (chunked, tree)
+            stream(options.chunks, out, |feed, files| read_all(source, &mut entries, feed, files))?;
+        files.fill(&mut entries, |n| chunked.order[n as usize]);
+        chunked
     } else {
-        hot::build(source, layer, out, options)?
+        hot::build(source, &mut entries, out, options)?
     };
-    finish(chunked.sink, chunked.chunks, tree, options)
+    finish(chunked.sink, chunked.chunks, entries, options)
 }
 
 /// Runs a pipeline while `feed` feeds it.
@@ -127,29 +127,29 @@ fn stream<S: pipeline::Sink>(
 
 fn read_all(
     source: &mut dyn Source,
-    layer: &mut LayerTree,
+    entries: &mut Entries,
     feed: &mut Feed,
     files: &mut FileChunks,
 ) -> Result<(), BuildError> {
     while let Some(entry) = source.next_entry()? {
-        if let Added::File(file) = layer.add(entry)? {
-            feed_file(source, layer.tree(), file, feed, files)?;
-        }
+        let size = if let EntryKind::File(size) = entry.kind { size } else { 0 };
+        feed_file(source, entries.push(entry)?, size, feed, files)?;
     }
     Ok(())
 }
 
 fn feed_file(
     source: &mut dyn Source,
-    tree: &Tree,
-    file: InodeId,
+    file: usize,
+    size: u64,
     feed: &mut Feed,
     files: &mut FileChunks,
 ) -> Result<(), BuildError> {
-    let Kind::File { size, .. } = tree.inode(file).kind else { return Ok(()) };
     let first = feed.chunks();
     feed.file(size, |buf| source.read_content(buf))?;
-    files.note(file, first, feed.chunks());
+    if size > 0 {
+        files.note(file, first, feed.chunks());
+    }
     Ok(())
 }
 
@@ -157,7 +157,7 @@ fn feed_file(
 fn finish<W: Write>(
     mut out: HashingWriter<W>,
     chunks: Vec<Chunk>,
-    mut tree: Tree,
+    entries: Entries,
     options: &LayerOptions,
 ) -> Result<BuiltLayer, BuildError> {
     let ChunkOptions { chunk_size, compressor, digest, .. } = options.chunks;
@@ -170,6 +170,7 @@ fn finish<W: Write>(
     let (data_sha256, data_len) = out.state().map_err(BuildError::write("blob"))?;
     let tail = BlobTail::new(layout, &chunks, chunk_size).map_err(BuildError::format("end of blob"))?;
     let blob_meta = if chunks.is_empty() { Vec::new() } else { local_meta(&tail, data_len)? };
+    let mut tree = entries.unpack(chunk_size, options.position)?;
     if !chunks.is_empty() {
         let mut blob = tail.blob.clone();
         blob.chunks = chunks.into_iter().collect();
@@ -199,7 +200,7 @@ fn finish<W: Write>(
     if !options.inline_bootstrap {
         bootstrap = write_bootstrap(&tree)?;
     }
-    Ok(BuiltLayer { tree, bootstrap, sha256, size, blob_meta })
+    Ok(BuiltLayer { entries, blobs: tree.blobs, bootstrap, sha256, size, blob_meta })
 }
 
 /// The bytes of a tree's bootstrap.

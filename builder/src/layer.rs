@@ -1,16 +1,30 @@
 //! The tree of one layer, made entry by entry as a tar unpacker would.
 //!
-//! A layer's tree keeps what only a merge can resolve, in forms that its bootstrap can hold:
+//! What becomes of an entry depends on where the layer lies: see [`Position`]. A layer's tree keeps what only a merge
+//! can resolve, in forms that its bootstrap can hold:
 //! - whiteouts are empty files `.wh.<name>` and `.wh..wh..opq`, as in the layer;
-//! - a directory that the layer has no entry for is *implied*: merged over another, it leaves that one's attributes;
-//! - a hard link to a file of a lower layer is an empty file with the attribute [`LOWER_LINK`].
+//! - a hard link to a file of a lower layer is an empty file with the attribute [`LOWER_LINK`];
+//! - at an unknown place, a directory that the layer has no entry for is *implied*: merged over another, it leaves that
+//!   one's attributes.
 
-use std::collections::VecDeque;
+mod acl;
+mod attributes;
+mod entries;
+mod resolve;
+mod whiteout;
 
-use rafs::{Inode, InodeId, Kind, Meta, Tree};
+use std::collections::{BTreeMap, HashSet};
 
+use rafs::{ChunkRef, Inode, InodeId, Kind, Meta, Tree};
+
+pub use self::entries::Entries;
+pub(crate) use self::{
+    resolve::{clean, directory_at},
+    whiteout::is_marker,
+};
 use crate::{
     BuildError,
+    layer::resolve::{MAX_PATH, Problem, inode_at, resolve},
     source::{Entry, EntryKind},
 };
 
@@ -22,12 +36,19 @@ pub const WHITEOUT: &[u8] = b".wh.";
 pub const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Name prefix of what aufs kept for itself.
 const AUFS: &[u8] = b".wh..wh.";
-/// As the kernel: more links in one path are a loop.
-const MAX_LINKS: u32 = 255;
-const MAX_NAME: usize = 255;
-const MAX_PATH: usize = 4095;
 /// Holes of a sparse file cost no input, so the input's length does not bound the work that it makes.
 const MAX_FILE: u64 = 1 << 40;
+
+/// Where a layer lies, which decides what its tree is like.
+#[derive(Debug, Clone, Copy)]
+pub enum Position<'a> {
+    /// Not known: all that a layer says is kept, for a merge by the rules of OCI.
+    Unknown,
+    /// At the bottom of an image: as containerd unpacks the first layer.
+    Lowest,
+    /// Above these layers, lowest first: as containerd unpacks it for overlayfs.
+    Above(&'a [Tree]),
+}
 
 /// Attributes of implied directories; the odd nanosecond tells them from real ones, which come from second-grained or
 /// PAX times.
@@ -44,274 +65,212 @@ pub fn is_implied(meta: &Meta) -> bool {
 
 /// A layer's tree on the way.
 #[derive(Debug)]
-pub struct LayerTree {
+struct LayerTree<'a> {
     tree: Tree,
+    position: Position<'a>,
+    /// Paths that entries named, where an opaque mark will ask for them.
+    claimed: Option<HashSet<Vec<u8>>>,
 }
 
-/// What became of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Added {
-    /// A regular file whose content is wanted.
-    File(InodeId),
-    /// Anything else.
-    Other,
-}
-
-impl LayerTree {
-    /// An empty layer.
-    #[must_use]
-    pub fn new(chunk_size: u32) -> Self {
-        Self { tree: Tree::new(chunk_size) }
+/// Refuses an entry that can be at no place of any tree; gives its cleaned path.
+fn check(entry: &Entry) -> Result<Vec<&[u8]>, BuildError> {
+    let bad = |problem| BuildError::entry(&entry.path, problem);
+    let path = clean(&entry.path).map_err(bad)?;
+    if entry.meta.xattrs.contains_key(LOWER_LINK) {
+        return Err(bad("has an attribute that is reserved"));
     }
-
-    /// The tree.
-    #[must_use]
-    pub fn into_tree(self) -> Tree {
-        self.tree
+    if let Some(b"" | b"." | b"..") = path.last().and_then(|name| name.strip_prefix(WHITEOUT)) {
+        // It could remove what it must not.
+        return Err(bad("is a whiteout without a name"));
     }
-
-    /// The tree so far.
-    #[must_use]
-    pub const fn tree(&self) -> &Tree {
-        &self.tree
-    }
-
-    /// Adds an entry.
-    ///
-    /// # Errors
-    /// [`BuildError::Entry`] for one that leaves the root, or that no file system would take.
-    pub fn add(&mut self, entry: Entry) -> Result<Added, BuildError> {
-        let bad = |problem: &'static str| BuildError::entry(&entry.path, problem);
-        let path = clean(&entry.path).map_err(bad)?;
-        if entry.meta.xattrs.contains_key(LOWER_LINK) {
-            return Err(bad("has an attribute that is reserved"));
+    match &entry.kind {
+        EntryKind::File(size) if *size > MAX_FILE => Err(bad("is a file of more than a TiB")),
+        EntryKind::Symlink(target) if target.is_empty() || target.len() > MAX_PATH => {
+            Err(bad("has a target that is empty or longer than 4095 bytes"))
         }
+        EntryKind::HardLink(target) => match clean(target) {
+            Err(_) => Err(bad("is a hard link to outside of the root")),
+            Ok(parts) if parts.is_empty() => Err(bad("is a hard link to the root")),
+            Ok(_) => Ok(path),
+        },
+        _ => Ok(path),
+    }
+}
+
+impl<'a> LayerTree<'a> {
+    fn new(chunk_size: u32, position: Position<'a>) -> Self {
+        Self { tree: Tree::new(chunk_size), position, claimed: None }
+    }
+
+    /// Adds an entry, with its chunks where it is a file.
+    fn add(&mut self, entry: &Entry, chunks: &[ChunkRef]) -> Result<(), BuildError> {
+        let bad = |problem| BuildError::entry(&entry.path, problem);
+        let path = check(entry)?;
         let Some((name, parents)) = path.split_last() else {
-            return self.add_root(entry);
+            self.add_root(entry);
+            return Ok(());
         };
-        if path.iter().any(|part| part.starts_with(AUFS) && *part != OPAQUE) {
-            return Ok(Added::Other);
+        let is_of_aufs = |part: &&[u8]| part.starts_with(AUFS) && *part != OPAQUE;
+        if matches!(self.position, Position::Unknown) && path.iter().any(is_of_aufs) {
+            return Ok(());
         }
-        check_whiteout(name).map_err(bad)?;
-        let parent = self.directory(parents).map_err(bad)?;
-        if name.len() > MAX_NAME {
-            return Err(bad("has a name of more than 255 bytes"));
-        }
+        let (parent, mut at) = self.directory(parents).map_err(bad)?;
         if name.starts_with(WHITEOUT) {
-            let kind = Kind::File { size: 0, chunks: Vec::new() };
-            self.put(parent, name, Inode { meta: entry.meta.clone(), kind });
-            return Ok(Added::Other);
+            self.white_out(parent, &at, name, &entry.meta);
+            return Ok(());
         }
-        if let EntryKind::HardLink(target) = &entry.kind {
-            return self.add_link(&entry.path, parent, name, target, entry.meta.clone());
+        match &entry.kind {
+            EntryKind::HardLink(target) => self.add_link(parent, name, target, &entry.meta).map_err(bad)?,
+            EntryKind::Comment => drop(self.children_mut(parent).remove(*name)),
+            kind => self.put(parent, name, &entry.meta, inode_kind(kind, chunks)),
         }
-        let mut meta = entry.meta.clone();
-        if let EntryKind::Symlink(_) = entry.kind {
-            // Linux knows no permissions of symbolic links.
-            meta.permissions = 0o777;
+        at.push(name.to_vec());
+        if let Some(claimed) = &mut self.claimed {
+            claimed.insert(at.join(&b'/'));
         }
-        let kind = inode_kind(&entry.kind).map_err(bad)?;
-        let is_file = matches!(kind, Kind::File { .. });
-        let id = self.put(parent, name, Inode { meta, kind });
-        Ok(if is_file { Added::File(id) } else { Added::Other })
+        Ok(())
     }
 
-    fn add_root(&mut self, entry: Entry) -> Result<Added, BuildError> {
-        if entry.kind == EntryKind::Directory {
-            self.tree.inode_mut(Tree::ROOT).meta = entry.meta;
+    fn add_root(&mut self, entry: &Entry) {
+        if entry.kind != EntryKind::Directory {
+            return;
         }
-        Ok(Added::Other)
+        let root = &mut self.tree.inode_mut(Tree::ROOT).meta;
+        match self.position {
+            Position::Unknown => {
+                *root = attributes::as_said(&entry.meta, &Kind::Directory(BTreeMap::new()));
+            }
+            // containerd passes the entry over. The time is as good as that of unpacking, and the same each time.
+            _ => (root.mtime, root.mtime_nsec) = attributes::time(&entry.meta),
+        }
     }
 
-    /// Names an inode. A directory over a directory changes only its attributes; all else is replaced.
-    fn put(&mut self, parent: InodeId, name: &[u8], inode: Inode) -> InodeId {
-        let existing = self.child(parent, name);
-        if let (Some(id), Kind::Directory(_)) = (existing, &inode.kind)
-            && self.tree.children(id).is_some()
-        {
-            self.tree.inode_mut(id).meta = inode.meta;
-            return id;
+    /// Makes an inode and names it. A directory over a directory changes only its attributes; all else is replaced.
+    fn put(&mut self, parent: InodeId, name: &[u8], header: &Meta, kind: Kind) {
+        let existing = self.child(parent, name).filter(|_| matches!(kind, Kind::Directory(_)));
+        if let Some(id) = existing.filter(|id| self.tree.children(*id).is_some()) {
+            let existing = &self.tree.inode(id).meta;
+            self.tree.inode_mut(id).meta = match self.position {
+                Position::Unknown => attributes::as_said(header, &kind),
+                _ => attributes::of_named_again(header, existing),
+            };
+            return;
         }
-        let id = self.tree.add(inode);
+        let parent_meta = &self.tree.inode(parent).meta;
+        let meta = match self.position {
+            Position::Unknown => attributes::as_said(header, &kind),
+            _ => attributes::of_new(header, &kind, parent_meta),
+        };
+        let id = self.tree.add(Inode { meta, kind });
         self.name(parent, name, id);
-        id
     }
 
-    fn name(&mut self, parent: InodeId, name: &[u8], id: InodeId) {
-        let children = self.tree.children_mut(parent).expect("parents are directories");
-        children.insert(name.to_vec(), id);
+    /// Names an inode; gives whether the layer had taken that name away before.
+    fn name(&mut self, parent: InodeId, name: &[u8], id: InodeId) -> bool {
+        self.children_mut(parent).insert(name.to_vec(), id);
+        // Until a merge by the rules of OCI a whiteout stays beside what came in its place.
+        !matches!(self.position, Position::Unknown) && self.forget_whiteout(parent, name)
     }
 
     fn child(&self, parent: InodeId, name: &[u8]) -> Option<InodeId> {
         self.tree.children(parent)?.get(name).copied()
     }
 
+    fn children_mut(&mut self, parent: InodeId) -> &mut BTreeMap<Vec<u8>, InodeId> {
+        self.tree.children_mut(parent).expect("parents are directories")
+    }
+
     fn add_link(
         &mut self,
-        entry: &[u8],
         parent: InodeId,
         name: &[u8],
         target: &[u8],
-        meta: Meta,
-    ) -> Result<Added, BuildError> {
-        let path =
-            clean(target).map_err(|_| BuildError::entry(entry, "is a hard link to outside of the root"))?;
-        let Some((last, parents)) = path.split_last() else {
-            return Err(BuildError::entry(entry, "is a hard link to the root"));
-        };
-        let directory = walk(&self.tree, parents).map_err(|problem| BuildError::entry(entry, problem))?;
-        let Some(id) = directory.and_then(|directory| self.child(directory, last)) else {
-            let mut meta = meta;
-            meta.xattrs.insert(LOWER_LINK.to_vec(), path.join(&b'/'));
-            self.put(parent, name, Inode { meta, kind: Kind::File { size: 0, chunks: Vec::new() } });
-            return Ok(Added::Other);
-        };
-        let inode = self.tree.inode_mut(id);
-        match &inode.kind {
-            Kind::Directory(_) => return Err(BuildError::entry(entry, "is a hard link to a directory")),
-            // An unpacker gives each link its attributes anew, and they share one inode.
-            _ => relabel(&mut inode.meta, meta, matches!(inode.kind, Kind::Symlink(_))),
-        }
-        self.name(parent, name, id);
-        Ok(Added::Other)
-    }
-
-    /// The directory at `parts`, made where it is missing. Links of this layer on the way are followed.
-    fn directory(&mut self, parts: &[&[u8]]) -> Result<InodeId, &'static str> {
-        let mut steps = Steps::new(parts);
-        while let Some(part) = steps.next_part() {
-            if part.len() > MAX_NAME {
-                return Err("has a name of more than 255 bytes");
+        header: &Meta,
+    ) -> Result<(), Problem> {
+        let path = clean(target)?;
+        let (last, parents) = path.split_last().expect("links to the root were refused");
+        let directory = directory_at(&self.tree, parents)?;
+        if let Some(id) = directory.and_then(|directory| self.child(directory, last)) {
+            let inode = self.tree.inode_mut(id);
+            match &inode.kind {
+                Kind::Directory(_) => return Err("is a hard link to a directory"),
+                // An unpacker gives each link its attributes anew, and they share one inode.
+                kind => attributes::of_link(&mut inode.meta, header, kind),
             }
-            let at = steps.at();
-            let id = match self.child(at, &part) {
-                Some(id) => id,
-                None => {
-                    self.put(at, &part, Inode { meta: implied(), kind: Kind::Directory(Default::default()) })
-                }
-            };
-            steps.enter(&self.tree, id)?;
+            self.name(parent, name, id);
+            return Ok(());
         }
-        Ok(steps.at())
-    }
-}
-
-/// The directory at `parts`, links followed; `None` where there is none.
-pub(crate) fn walk(tree: &Tree, parts: &[&[u8]]) -> Result<Option<InodeId>, &'static str> {
-    let mut steps = Steps::new(parts);
-    while let Some(part) = steps.next_part() {
-        match tree.children(steps.at()).and_then(|children| children.get(&part)) {
-            Some(id) => steps.enter(tree, *id)?,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(steps.at()))
-}
-
-/// A walk down a path that stays below the root.
-struct Steps {
-    left: VecDeque<Vec<u8>>,
-    stack: Vec<InodeId>,
-    links: u32,
-}
-
-impl Steps {
-    fn new(parts: &[&[u8]]) -> Self {
-        Self { left: parts.iter().map(|part| part.to_vec()).collect(), stack: vec![Tree::ROOT], links: 0 }
-    }
-
-    fn at(&self) -> InodeId {
-        *self.stack.last().expect("the root is never left")
-    }
-
-    fn next_part(&mut self) -> Option<Vec<u8>> {
-        while let Some(part) = self.left.pop_front() {
-            match part.as_slice() {
-                b"" | b"." => {}
-                // Above the root is the root, as in a chroot.
-                b".." if self.stack.len() > 1 => drop(self.stack.pop()),
-                b".." => {}
-                _ => return Some(part),
+        let is_taken = directory.is_some_and(|directory| whiteout::takes_away(&self.tree, directory, last));
+        match self.position {
+            Position::Lowest => return Err("is a hard link to what is not there"),
+            // A whiteout is a device while containerd unpacks, and a link to it is one more.
+            Position::Above(_) if is_taken => {
+                self.children_mut(parent).remove(name);
+                self.mark(parent, &[WHITEOUT, name].concat(), header);
             }
-        }
-        None
-    }
-
-    fn enter(&mut self, tree: &Tree, id: InodeId) -> Result<(), &'static str> {
-        match &tree.inode(id).kind {
-            Kind::Directory(_) => self.stack.push(id),
-            Kind::Symlink(target) => {
-                self.links += 1;
-                if self.links > MAX_LINKS {
-                    return Err("lies behind a loop of symbolic links");
-                }
-                if target.starts_with(b"/") {
-                    self.stack.truncate(1);
-                }
-                for part in target.split(|b| *b == b'/').rev() {
-                    self.left.push_front(part.to_vec());
-                }
+            Position::Unknown | Position::Above(_) => {
+                let kind = Kind::File { size: 0, chunks: Vec::new() };
+                let mut meta = attributes::as_said(header, &kind);
+                meta.xattrs.insert(LOWER_LINK.to_vec(), path.join(&b'/'));
+                let id = self.tree.add(Inode { meta, kind });
+                self.name(parent, name, id);
             }
-            _ => return Err("lies below something that is no directory"),
         }
         Ok(())
     }
+
+    /// The directory at `path` and its path without links, made where it is missing. Only links of this layer count.
+    fn directory(&mut self, path: &[&[u8]]) -> Result<(InodeId, Vec<Vec<u8>>), Problem> {
+        let place = resolve(&self.tree, path)?;
+        let mut at = place.directory;
+        for end in place.parts.len() - place.missing + 1..=place.parts.len() {
+            at = self.imply(at, &place.parts[..end]);
+        }
+        Ok((at, place.parts))
+    }
+
+    /// Makes the directory at `path`, which no entry names so far.
+    fn imply(&mut self, parent: InodeId, path: &[Vec<u8>]) -> InodeId {
+        let name = path.last().expect("the root is there");
+        let parent_meta = &self.tree.inode(parent).meta;
+        let meta = match self.position {
+            Position::Unknown => implied(),
+            Position::Lowest => attributes::of_implied(parent_meta, &[], path),
+            Position::Above(below) => attributes::of_implied(parent_meta, below, path),
+        };
+        let id = self.tree.add(Inode { meta, kind: Kind::Directory(BTreeMap::new()) });
+        if self.name(parent, name, id) {
+            // containerd refuses a layer that goes on below a name that it took away. Taken away is what is below.
+            self.mark(id, OPAQUE, &Meta::default());
+        }
+        id
+    }
+
+    /// Gives the directory that an entry named its time, as unpackers do once nothing is put into it any more. Whatever
+    /// came in its place gets it too.
+    fn set_time(&mut self, entry: &Entry) {
+        let found = clean(&entry.path).ok().and_then(|path| inode_at(&self.tree, &path));
+        let Some(id) = found.filter(|id| *id != Tree::ROOT) else { return };
+        let time = match self.position {
+            Position::Unknown => (entry.meta.mtime, entry.meta.mtime_nsec),
+            _ => attributes::time(&entry.meta),
+        };
+        let meta = &mut self.tree.inode_mut(id).meta;
+        (meta.mtime, meta.mtime_nsec) = time;
+    }
 }
 
-/// What an entry becomes, hard links apart.
-fn inode_kind(kind: &EntryKind) -> Result<Kind, &'static str> {
-    Ok(match kind {
-        EntryKind::Directory => Kind::Directory(std::collections::BTreeMap::new()),
-        EntryKind::File(size) if *size > MAX_FILE => return Err("is a file of more than a TiB"),
-        EntryKind::File(size) => Kind::File { size: *size, chunks: Vec::new() },
-        EntryKind::Symlink(target) if target.is_empty() || target.len() > MAX_PATH => {
-            return Err("has a target that is empty or longer than 4095 bytes");
-        }
+/// What an entry becomes, hard links and comments apart.
+fn inode_kind(kind: &EntryKind, chunks: &[ChunkRef]) -> Kind {
+    match kind {
+        EntryKind::Directory => Kind::Directory(BTreeMap::new()),
+        EntryKind::File(size) => Kind::File { size: *size, chunks: chunks.to_vec() },
         EntryKind::Symlink(target) => Kind::Symlink(target.clone()),
         EntryKind::CharDevice(rdev) => Kind::CharDevice(*rdev),
         EntryKind::BlockDevice(rdev) => Kind::BlockDevice(*rdev),
         EntryKind::Fifo => Kind::Fifo,
         EntryKind::Socket => Kind::Socket,
-        EntryKind::HardLink(_) => return Err("is a hard link where none can be"),
-    })
-}
-
-/// Attributes that a hard link's own header gives to the inode it names.
-fn relabel(meta: &mut Meta, mut header: Meta, is_symlink: bool) {
-    // Changing the owner drops capabilities, in the kernel too.
-    meta.xattrs.remove(b"security.capability".as_slice());
-    meta.xattrs.append(&mut header.xattrs);
-    if !is_symlink {
-        meta.permissions = header.permissions;
-    }
-    (meta.uid, meta.gid) = (header.uid, header.gid);
-    (meta.mtime, meta.mtime_nsec) = (header.mtime, header.mtime_nsec);
-}
-
-/// Parts of a path without `.`, `..` and empty ones.
-pub(crate) fn clean(path: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
-    if path.len() > MAX_PATH {
-        return Err("has a path of more than 4095 bytes");
-    }
-    if path.contains(&0) {
-        return Err("has a name with a NUL in it");
-    }
-    let mut parts = Vec::new();
-    for part in path.split(|b| *b == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => drop(parts.pop().ok_or("leaves the root")?),
-            _ => parts.push(part),
-        }
-    }
-    Ok(parts)
-}
-
-/// A whiteout of `.` or `..`, or of nothing, could remove what it must not.
-fn check_whiteout(name: &[u8]) -> Result<(), &'static str> {
-    match name.strip_prefix(WHITEOUT) {
-        Some(b"" | b"." | b"..") => Err("is a whiteout without a name"),
-        _ => Ok(()),
+        EntryKind::HardLink(_) | EntryKind::Comment => unreachable!("these are no inodes of their own"),
     }
 }
 

@@ -8,14 +8,14 @@ use rafs::{BlobId, BlobIndex, Inode, InodeId, Kind, Meta, Tree};
 
 use crate::{
     BuildError,
-    layer::{LOWER_LINK, OPAQUE, WHITEOUT, is_implied, walk},
+    layer::{LOWER_LINK, OPAQUE, WHITEOUT, directory_at, is_implied, is_marker},
 };
 
 /// Whose unpacker the result is to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rules {
-    /// What containerd leaves on overlayfs: times before 1970 become 0, `trusted.` attributes are dropped, the root has
-    /// mode 0755 and belongs to root, and a character device 0:0 is a whiteout.
+    /// What overlayfs shows of layers that containerd unpacked: the root has mode 0755 and belongs to root, a character
+    /// device 0:0 is a whiteout, and link counts are those of the layer. The layers' trees are made for their positions.
     Containerd,
     /// What `nydus-image` makes: everything is kept as the layers have it.
     Nydus,
@@ -35,6 +35,8 @@ struct Upper<'a> {
     /// Where an inode went, so that hard links stay together.
     placed: HashMap<InodeId, InodeId>,
     blobs: Vec<BlobIndex>,
+    /// Number of names of each inode in the layer.
+    names: Vec<u32>,
 }
 
 type Names = BTreeMap<Vec<u8>, InodeId>;
@@ -61,14 +63,14 @@ impl Overlay {
         }
         let placed = self.lower_links(layer)?;
         let blobs = layer.blobs.iter().map(|blob| self.add_blob(blob)).collect::<Result<_, _>>()?;
-        let mut upper = Upper { tree: layer, placed, blobs };
+        let mut upper = Upper { tree: layer, placed, blobs, names: count_names(layer) };
         self.set_root(layer.inode(Tree::ROOT).meta.clone());
         let mut todo = vec![(Tree::ROOT, Tree::ROOT)];
         while let Some((from, to)) = todo.pop() {
             let Some(names) = layer.children(from) else { continue };
             self.remove_whited_out(layer, names, to);
             for (name, id) in names {
-                if name.starts_with(WHITEOUT) || self.is_device_whiteout(layer, *id) {
+                if self.is_whiteout(layer, name, *id) || self.is_device_whiteout(layer, *id) {
                     continue;
                 }
                 todo.extend(self.place(&mut upper, to, name, *id));
@@ -117,7 +119,7 @@ impl Overlay {
             let Some(target) = inode.meta.xattrs.get(LOWER_LINK) else { continue };
             let parts: Vec<_> = target.split(|b| *b == b'/').collect();
             let (name, parents) = parts.split_last().expect("split gives at least one part");
-            let directory = walk(&self.tree, parents).ok().flatten();
+            let directory = directory_at(&self.tree, parents).ok().flatten();
             let names = directory.and_then(|directory| self.tree.children(directory));
             let id = names.and_then(|names| names.get(*name)).filter(|id| self.tree.children(**id).is_none());
             let missing =
@@ -129,15 +131,23 @@ impl Overlay {
 
     fn remove_whited_out(&mut self, upper: &Tree, names: &Names, to: InodeId) {
         let devices: Vec<_> = names.iter().filter(|(_, id)| self.is_device_whiteout(upper, **id)).collect();
+        let markers: Vec<_> = names.iter().filter(|(name, id)| self.is_whiteout(upper, name, **id)).collect();
         let lower = self.tree.children_mut(to).expect("directories are merged into directories");
-        if names.contains_key(OPAQUE) {
+        if markers.iter().any(|(name, _)| *name == OPAQUE) {
             lower.clear();
         }
-        for name in names.keys().filter_map(|name| name.strip_prefix(WHITEOUT)) {
+        for name in markers.iter().filter_map(|(name, _)| name.strip_prefix(WHITEOUT)) {
             lower.remove(name);
         }
         for (name, _) in devices {
             lower.remove(name);
+        }
+    }
+
+    fn is_whiteout(&self, upper: &Tree, name: &[u8], id: InodeId) -> bool {
+        match self.rules {
+            Rules::Containerd => is_marker(upper, name, id),
+            Rules::Nydus => name.starts_with(WHITEOUT),
         }
     }
 
@@ -160,6 +170,10 @@ impl Overlay {
         let inode = upper.tree.inode(id);
         if !matches!(inode.kind, Kind::Directory(_)) {
             let new = self.add(inode.clone(), &upper.blobs);
+            let names = upper.names[id.0 as usize];
+            if names > 1 && self.rules == Rules::Containerd {
+                self.tree.links.insert(new, names);
+            }
             upper.placed.insert(id, new);
             self.name(to, name, new);
             return None;
@@ -171,7 +185,7 @@ impl Overlay {
             self.name(to, name, new);
             return Some((id, new));
         };
-        if !is_implied(&inode.meta) {
+        if self.rules == Rules::Containerd || !is_implied(&inode.meta) {
             self.tree.inode_mut(lower).meta = self.adapt(inode.meta.clone());
         }
         Some((id, lower))
@@ -194,27 +208,25 @@ impl Overlay {
             .insert(name.to_vec(), id);
     }
 
-    /// Attributes as the unpacker would leave them.
+    /// Attributes without the mark of implied directories.
     fn adapt(&self, mut meta: Meta) -> Meta {
-        if is_implied(&meta) {
+        if self.rules == Rules::Nydus && is_implied(&meta) {
             meta.mtime_nsec = 0;
-        }
-        if self.rules == Rules::Containerd {
-            /// Last second that containerd sets: its clock counts nanoseconds in 63 bits.
-            const LAST: i64 = i64::MAX / 1_000_000_000;
-            if !(0..=LAST).contains(&meta.mtime) {
-                (meta.mtime, meta.mtime_nsec) = (0, 0);
-            }
-            meta.xattrs.retain(|name, _| !name.starts_with(b"trusted.") && is_kept(name));
         }
         meta
     }
 }
 
-/// Whether the format has a place for an attribute of this name; file systems refuse the others too.
-fn is_kept(name: &[u8]) -> bool {
-    matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
-        || [&b"user."[..], b"security.", b"trusted."].iter().any(|prefix| name.starts_with(prefix))
+fn count_names(tree: &Tree) -> Vec<u32> {
+    let mut names = vec![0; tree.inodes.len()];
+    let mut todo = vec![Tree::ROOT];
+    while let Some(children) = todo.pop().and_then(|directory| tree.children(directory)) {
+        for id in children.values() {
+            names[id.0 as usize] += 1;
+            todo.extend(Some(*id).filter(|id| tree.children(*id).is_some()));
+        }
+    }
+    names
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rafs::{InodeId, Tree};
 
-use crate::layer::{clean, walk};
+use crate::layer::{clean, directory_at};
 
 /// Paths of an image in the order of their first use. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl PrefetchList {
         let find = |path: &Vec<u8>| {
             let parts: Vec<_> = path.split(|b| *b == b'/').collect();
             let (name, parents) = parts.split_last()?;
-            let directory = walk(tree, parents).ok()??;
+            let directory = directory_at(tree, parents).ok()??;
             tree.children(directory)?.get(*name).copied()
         };
         self.paths.in_order.iter().filter_map(find).filter(|id| seen.insert(*id)).collect()

@@ -38,6 +38,8 @@ pub enum EntryKind {
     Fifo,
     /// A socket.
     Socket,
+    /// Something about the entries after it: a global PAX header. It is none itself, but unpackers make way for one.
+    Comment,
 }
 
 /// Entries in order, each followed by its content.

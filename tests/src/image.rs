@@ -4,5 +4,7 @@ pub mod debian;
 pub mod generated;
 pub mod layer;
 pub mod layout;
+pub mod odd;
+pub mod raw_tar;
 
 pub use layout::{Layer, Layout};

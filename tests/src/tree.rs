@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::Read,
+    fs::{self, File, Metadata},
+    io::{self, Read},
     os::unix::{
         ffi::OsStrExt,
         fs::{FileTypeExt, MetadataExt},
@@ -31,8 +31,10 @@ pub struct Entry {
     pub mtime: (i64, i64),
     /// What a symbolic link says.
     pub target: Option<PathBuf>,
-    /// First path of the same file, where there are several.
+    /// First path of the same file, where its link count says that there are several.
     pub same_as: Option<PathBuf>,
+    /// Link count; directories have none to compare.
+    pub links: u64,
     /// Device number.
     pub device: u64,
     /// Extended attributes.
@@ -54,7 +56,13 @@ pub fn read(root: &Path) -> Result<Tree> {
     let mut open = vec![PathBuf::new()];
     while let Some(path) = open.pop() {
         let full = root.join(&path);
-        let entry = entry(&full, &path, &mut first).with_context(|| format!("look at {}", full.display()))?;
+        // overlayfs lists names that a layer takes away from a directory of its own, but does not find them.
+        let found = fs::symlink_metadata(&full);
+        if found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            continue;
+        }
+        let entry = found.map_err(Into::into).and_then(|meta| entry(&full, &path, &meta, &mut first));
+        let entry = entry.with_context(|| format!("look at {}", full.display()))?;
         if entry.kind == "directory" {
             let mut names = Vec::new();
             for child in fs::read_dir(&full).with_context(|| format!("list {}", full.display()))? {
@@ -66,23 +74,15 @@ pub fn read(root: &Path) -> Result<Tree> {
         }
         tree.insert(path, entry);
     }
-    forget_single_links(&mut tree);
     Ok(tree)
 }
 
-/// A file whose other names lie in a layer below, covered, is a file of one name.
-fn forget_single_links(tree: &mut Tree) {
-    let mut names = BTreeMap::<PathBuf, usize>::new();
-    for first in tree.values().filter_map(|entry| entry.same_as.clone()) {
-        *names.entry(first).or_default() += 1;
-    }
-    for entry in tree.values_mut() {
-        entry.same_as = entry.same_as.take().filter(|first| names[first] > 1);
-    }
-}
-
-fn entry(full: &Path, path: &Path, first: &mut BTreeMap<(u64, u64), PathBuf>) -> Result<Entry> {
-    let meta = fs::symlink_metadata(full)?;
+fn entry(
+    full: &Path,
+    path: &Path,
+    meta: &Metadata,
+    first: &mut BTreeMap<(u64, u64), PathBuf>,
+) -> Result<Entry> {
     let kind = meta.file_type();
     let linked = !kind.is_dir() && meta.nlink() > 1;
     let target = if kind.is_symlink() { Some(fs::read_link(full)?) } else { None };
@@ -104,6 +104,7 @@ fn entry(full: &Path, path: &Path, first: &mut BTreeMap<(u64, u64), PathBuf>) ->
         target,
         same_as: linked
             .then(|| first.entry((meta.dev(), meta.ino())).or_insert_with(|| path.to_owned()).clone()),
+        links: if kind.is_dir() { 0 } else { meta.nlink() },
         device: if kind.is_char_device() || kind.is_block_device() { meta.rdev() } else { 0 },
         xattrs,
         sha256: if kind.is_file() { Some(digest(full)?) } else { None },

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use builder::{
     create::{BuiltLayer, LayerOptions, build_layer},
+    layer::Position,
     pipeline::ChunkOptions,
     source::{Source, directory::DirectorySource, tar::TarSource},
 };
@@ -36,7 +37,7 @@ pub(super) fn run(args: &CreateArgs) -> anyhow::Result<()> {
     }
     let chunks = built.chunk_count();
     tracing::info!(blob = ?blob, size = built.size, chunks, "layer is built");
-    Summary::new(args.bootstrap.as_deref(), &built.tree.blobs).write(args.output_json.as_deref())
+    Summary::new(args.bootstrap.as_deref(), &built.blobs).write(args.output_json.as_deref())
 }
 
 fn layer_options(args: &CreateArgs) -> anyhow::Result<LayerOptions> {
@@ -60,6 +61,7 @@ fn layer_options(args: &CreateArgs) -> anyhow::Result<LayerOptions> {
         chunks: ChunkOptions { chunk_size: args.chunk_size, compressor, digest, jobs },
         inline_bootstrap: args.blob_inline_meta,
         toc: args.features.contains(&Feature::BlobToc),
+        position: Position::Unknown,
         // A tar keeps its whiteouts for the merge whatever is asked, as the original does.
         hide_whiteouts: args.kind == SourceKind::Directory && args.whiteout_spec == WhiteoutSpec::Oci,
         prefetch: super::prefetch_list(&args.prefetch)?,

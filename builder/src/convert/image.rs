@@ -10,6 +10,7 @@ use std::{
 
 use oci_spec::image::Descriptor;
 use p2p_pieces::PieceList;
+use rafs::Tree;
 use tempfile::TempDir;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -21,8 +22,9 @@ use super::{
     target::ImageTarget,
 };
 use crate::{
-    BuildError,
+    PrefetchList,
     create::{BuiltLayer, LayerOptions, write_bootstrap},
+    layer::Position,
     overlay::{Overlay, Rules},
 };
 
@@ -126,12 +128,14 @@ impl Converter {
     async fn layers(&self, image: &SourceImage) -> Result<Vec<Arc<Done>>, ConvertError> {
         let mut tasks = JoinSet::new();
         let mut begun = std::collections::HashSet::new();
-        for (descriptor, diff_id) in image.manifest.layers().iter().zip(&image.diff_ids) {
+        for (number, (descriptor, diff_id)) in image.manifest.layers().iter().zip(&image.diff_ids).enumerate()
+        {
             let digest = descriptor.digest().to_string();
             if self.shared.done(&digest).is_some() || !begun.insert(digest.clone()) {
                 continue;
             }
-            let task = LayerTask { digest, size: descriptor.size(), diff_id: diff_id.clone() };
+            let (size, diff_id, is_lowest) = (descriptor.size(), diff_id.clone(), number == 0);
+            let task = LayerTask { digest, size, diff_id, is_lowest };
             let (shared, descriptor) = (self.shared.clone(), descriptor.clone());
             tasks.spawn(async move { shared.layer(task, descriptor).await });
         }
@@ -147,18 +151,32 @@ impl Converter {
 
     async fn merge(&self, image: &SourceImage, layers: Vec<Arc<Done>>) -> Result<Vec<u8>, ConvertError> {
         let options = self.shared.options.clone();
+        let digest = image.descriptor.digest().to_string();
         let merged = tokio::task::spawn_blocking(move || {
-            let mut overlay = Overlay::new(options.chunks.chunk_size, Rules::Containerd);
-            for layer in &layers {
-                overlay.push(&layer.built.tree, &layer.report.source_digest)?;
-            }
-            let mut tree = overlay.finish();
-            tree.prefetch = options.prefetch.inodes(&tree);
-            write_bootstrap(&tree)
+            let tree = merge(&layers, options.chunks.chunk_size, &options.prefetch)?;
+            write_bootstrap(&tree).map_err(|source| ConvertError::Merge { image: digest, source })
         });
-        let merged: Result<Vec<u8>, BuildError> = merged.await.map_err(|_| ConvertError::Stopped)?;
-        merged.map_err(|source| ConvertError::Merge { image: image.descriptor.digest().to_string(), source })
+        merged.await.map_err(|_| ConvertError::Stopped)?
     }
+}
+
+/// What a container sees of these layers, lowest first.
+fn merge(layers: &[Arc<Done>], chunk_size: u32, prefetch: &PrefetchList) -> Result<Tree, ConvertError> {
+    let mut overlay = Overlay::new(chunk_size, Rules::Containerd);
+    let mut below: Vec<Tree> = Vec::new();
+    for layer in layers {
+        let name = &layer.report.source_digest;
+        let blame = |source| ConvertError::Layer { layer: name.clone(), source };
+        let position = if below.is_empty() { Position::Lowest } else { Position::Above(&below) };
+        let mut tree = layer.built.entries.unpack(chunk_size, position).map_err(blame)?;
+        tree.blobs.clone_from(&layer.built.blobs);
+        overlay.push(&tree, name).map_err(blame)?;
+        tree.blobs.clear();
+        below.push(tree);
+    }
+    let mut tree = overlay.finish();
+    tree.prefetch = prefetch.inodes(&tree);
+    Ok(tree)
 }
 
 impl Shared {

@@ -16,6 +16,7 @@ use super::{ConvertError, Event, Progress, pieces::ListingWriter};
 use crate::{
     BuildError,
     create::{BuiltLayer, LayerOptions, build_layer},
+    layer::Position,
     source::tar::TarSource,
     stream::LayerStream,
 };
@@ -28,6 +29,8 @@ pub(super) struct LayerTask {
     pub(super) size: u64,
     /// `sha256:<hex>` of the uncompressed bytes.
     pub(super) diff_id: String,
+    /// Whether there is no layer below it.
+    pub(super) is_lowest: bool,
 }
 
 /// Converts a layer into a temporary file in `work`. Blocks.
@@ -58,10 +61,16 @@ pub(super) fn convert_layer(
     let out = out.map_err(ConvertError::file(format!("create a file in {}", work.display())))?;
     let mut source = TarSource::new(LayerStream::new(stored, tell));
     let mut listed = ListingWriter::new(out.as_file());
-    let built = build_layer(&mut source, &mut listed, options).map_err(blame)?;
+    let mut options = options.clone();
+    if task.is_lowest {
+        options.position = Position::Lowest;
+    }
+    let mut built = build_layer(&mut source, &mut listed, &options).map_err(blame)?;
     let pieces =
         listed.finish().map_err(|error| blame(BuildError::write("blob")(io::Error::other(error))))?;
     check(task, source.into_inner()).map_err(blame)?;
+    // It stands in the blob; the image gets another.
+    built.bootstrap = Vec::new();
     Ok((built, pieces, out.into_temp_path()))
 }
 

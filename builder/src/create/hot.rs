@@ -9,22 +9,21 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use rafs::{InodeId, Kind, Tree};
-
 use super::{LayerOptions, feed_file, stream};
 use crate::{
     BuildError,
     hashing::HashingWriter,
-    layer::{Added, LayerTree},
+    layer::Entries,
     pipeline::{Chunked, Known},
-    source::Source,
+    source::{EntryKind, Source},
 };
 
 /// A listed file that was set aside.
 struct Aside {
     /// Place in the list, then in the layer.
     rank: (usize, usize),
-    file: InodeId,
+    /// Number of its entry.
+    file: usize,
     offset: u64,
     size: u64,
 }
@@ -38,24 +37,24 @@ struct Shelf {
 
 pub(super) fn build<W: Write + Send>(
     source: &mut dyn Source,
-    mut layer: LayerTree,
+    entries: &mut Entries,
     out: HashingWriter<W>,
     options: &LayerOptions,
-) -> Result<(Chunked<HashingWriter<W>>, Tree), BuildError> {
+) -> Result<Chunked<HashingWriter<W>>, BuildError> {
     let mut shelf = Shelf { spool: BufWriter::new(spool(options)?), len: 0, files: Vec::new() };
     let cold_sink = BufWriter::with_capacity(256 << 10, spool(options)?);
     let (mut cold, cold_files) = stream(options.chunks, cold_sink, |feed, files| {
         while let Some(entry) = source.next_entry()? {
             let rank = options.prefetch.rank(&entry.path);
-            match (layer.add(entry)?, rank) {
-                (Added::File(file), Some(rank)) => shelf.put(source, layer.tree(), file, rank)?,
-                (Added::File(file), None) => feed_file(source, layer.tree(), file, feed, files)?,
-                (Added::Other, _) => {}
+            let size = if let EntryKind::File(size) = entry.kind { size } else { 0 };
+            let file = entries.push(entry)?;
+            match rank {
+                Some(rank) => shelf.put(source, file, size, rank)?,
+                None => feed_file(source, file, size, feed, files)?,
             }
         }
         Ok(())
     })?;
-    let mut tree = layer.into_tree();
     shelf.files.sort_by_key(|aside| aside.rank);
     let mut content = shelf.spool.into_inner().map_err(|error| spool_error(error.into_error()))?;
     let (mut hot, hot_files) = stream(options.chunks, out, |feed, files| {
@@ -69,22 +68,21 @@ pub(super) fn build<W: Write + Send>(
         Ok(())
     })?;
     let order = std::mem::take(&mut hot.order);
-    hot_files.fill(&mut tree, |n| order[n as usize]);
+    hot_files.fill(entries, |n| order[n as usize]);
     cold.sink.flush().map_err(spool_error)?;
     let places = follow(&mut hot, &cold)?;
-    cold_files.fill(&mut tree, |n| places[cold.order[n as usize] as usize]);
-    Ok((hot, tree))
+    cold_files.fill(entries, |n| places[cold.order[n as usize] as usize]);
+    Ok(hot)
 }
 
 impl Shelf {
     fn put(
         &mut self,
         source: &mut dyn Source,
-        tree: &Tree,
-        file: InodeId,
+        file: usize,
+        size: u64,
         rank: usize,
     ) -> Result<(), BuildError> {
-        let Kind::File { size, .. } = tree.inode(file).kind else { return Ok(()) };
         let mut buf = vec![0; 64 << 10];
         let mut left = size;
         while left > 0 {

@@ -6,11 +6,15 @@ fn entry(path: &str, kind: EntryKind) -> Entry {
 }
 
 fn layer(entries: Vec<Entry>) -> Result<Tree, BuildError> {
-    let mut layer = LayerTree::new(4096);
+    at(Position::Unknown, entries)
+}
+
+fn at(position: Position<'_>, entries: Vec<Entry>) -> Result<Tree, BuildError> {
+    let mut layer = Entries::default();
     for entry in entries {
-        layer.add(entry)?;
+        layer.push(entry)?;
     }
-    Ok(layer.into_tree())
+    layer.unpack(4096, position)
 }
 
 fn file(path: &str) -> Entry {
@@ -116,4 +120,83 @@ fn names_that_no_file_system_takes_are_refused() {
     assert!(layer(vec![file(&format!("{}/x", "n".repeat(256)))]).is_err());
     assert!(layer(vec![file(&"a/".repeat(2100))]).is_err());
     assert!(layer(vec![symlink("l", "")]).is_err());
+}
+
+/// Layers one above the other; gives their trees, lowest first.
+fn stack(layers: Vec<Vec<Entry>>) -> Vec<Tree> {
+    let mut trees = Vec::new();
+    for entries in layers {
+        let position = if trees.is_empty() { Position::Lowest } else { Position::Above(&trees) };
+        let tree = at(position, entries).unwrap();
+        trees.push(tree);
+    }
+    trees
+}
+
+fn directory(path: &str) -> Entry {
+    entry(path, EntryKind::Directory)
+}
+
+#[test]
+fn in_the_lowest_layer_whiteouts_remove_what_came_before() {
+    let entries = || vec![file("a"), file(".wh.a"), file("d/gone"), file("d/.wh.gone"), file("d/kept")];
+    let tree = at(Position::Lowest, entries()).unwrap();
+    assert!(tree.find(b"a").is_none() && tree.find(b".wh.a").is_none() && tree.find(b"d/gone").is_none());
+    find(&tree, "d/kept");
+    let tree = at(Position::Lowest, vec![file("a"), file(".wh.a"), file("a/x")]).unwrap();
+    find(&tree, "a/x");
+}
+
+#[test]
+fn an_opaque_mark_in_the_lowest_layer_removes_directories_that_no_entry_names() {
+    let tree = at(Position::Lowest, vec![file("d/a"), file("d/s/b"), file("d/.wh..wh..opq/")]).unwrap();
+    find(&tree, "d/a");
+    assert!(tree.find(b"d/s").is_none());
+}
+
+#[test]
+fn what_a_layer_brings_after_it_took_it_away_lies_over_what_was_below() {
+    let trees = stack(vec![vec![file("d/low")], vec![file(".wh.d"), directory("d")]]);
+    assert!(trees[1].find(b".wh.d").is_none() && trees[1].find(b"d/.wh..wh..opq").is_none());
+    let trees = stack(vec![vec![file("d/low")], vec![file(".wh.d"), file("d/x")]]);
+    find(&trees[1], "d/.wh..wh..opq");
+}
+
+#[test]
+fn a_directory_that_no_entry_names_is_like_the_one_below() {
+    let mut lower = directory("d");
+    lower.meta.xattrs.insert(b"user.x".to_vec(), b"1".to_vec());
+    let trees = stack(vec![vec![lower, symlink("l", "d")], vec![file("d/a"), file("l/b"), file("new/c")]]);
+    for path in ["d", "l"] {
+        let meta = &trees[1].inode(find(&trees[1], path)).meta;
+        assert_eq!((meta.permissions, meta.uid, meta.mtime), (0o640, 5, 7), "{path}");
+        assert_eq!(meta.xattrs[b"user.x".as_slice()], b"1");
+    }
+    let meta = &trees[1].inode(find(&trees[1], "new")).meta;
+    assert_eq!((meta.permissions, meta.uid, meta.mtime), (0o755, 0, 0));
+}
+
+#[test]
+fn attributes_are_left_out_where_containerd_leaves_them_out() {
+    let mut odd = [file("f"), symlink("l", "f"), entry("p", EntryKind::Fifo)];
+    for entry in &mut odd {
+        entry.meta.mtime = -5;
+        for name in ["trusted.x", "user.x", "security.capability", "strange.x"] {
+            entry.meta.xattrs.insert(name.into(), b"v".to_vec());
+        }
+    }
+    let tree = at(Position::Lowest, odd.to_vec()).unwrap();
+    for (path, expected) in [("f", 2), ("l", 1), ("p", 1)] {
+        let meta = &tree.inode(find(&tree, path)).meta;
+        assert_eq!((meta.xattrs.len(), meta.mtime), (expected, 0), "{path}");
+    }
+    let tree = layer(odd.to_vec()).unwrap();
+    assert_eq!(tree.inode(find(&tree, "f")).meta.xattrs.len(), 3, "only what the format has no place for");
+}
+
+#[test]
+fn links_are_followed_one_pass_after_another() {
+    let tree = layer(vec![directory("c/d"), symlink("a", "b"), symlink("b", "c/d"), file("a/x")]).unwrap();
+    find(&tree, "c/d/x");
+    assert!(layer(vec![symlink("l", "l/l/l"), file("l/x")]).is_err());
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    layer::LayerTree,
+    layer::{Entries, Position},
     source::{Entry, EntryKind},
 };
 
@@ -12,12 +12,16 @@ fn file() -> EntryKind {
 
 /// One layer; the owner of every entry is the layer's number.
 pub(super) fn layer(number: u32, entries: &[(&str, EntryKind)]) -> Tree {
-    let mut layer = LayerTree::new(4096);
+    unpacked(number, entries, Position::Unknown)
+}
+
+fn unpacked(number: u32, entries: &[(&str, EntryKind)], position: Position<'_>) -> Tree {
+    let mut layer = Entries::default();
     for (path, kind) in entries {
         let meta = Meta { permissions: 0o755, uid: number, mtime: i64::from(number), ..Meta::default() };
-        layer.add(Entry { path: (*path).into(), meta, kind: kind.clone() }).unwrap();
+        layer.push(Entry { path: (*path).into(), meta, kind: kind.clone() }).unwrap();
     }
-    layer.into_tree()
+    layer.unpack(4096, position).unwrap()
 }
 
 pub(super) fn merge(rules: Rules, layers: Vec<Tree>) -> Tree {
@@ -88,9 +92,19 @@ fn an_implied_directory_keeps_the_lower_attributes_and_a_real_one_replaces_them(
 
 #[test]
 fn an_implied_directory_over_nothing_has_plain_attributes() {
-    let tree = merge(Rules::Containerd, vec![layer(1, &[("d/a", file())])]);
+    let tree = merge(Rules::Containerd, vec![unpacked(1, &[("d/a", file())], Position::Lowest)]);
     let meta = &tree.inode(tree.find(b"d").unwrap()).meta;
     assert_eq!((meta.permissions, meta.mtime, meta.mtime_nsec), (0o755, 0, 0));
+}
+
+#[test]
+fn link_counts_are_those_of_the_layer_whatever_is_left_of_its_names() {
+    let link = EntryKind::HardLink(b"a".to_vec());
+    let lower = unpacked(1, &[("a", file()), ("b", link), ("c", file())], Position::Lowest);
+    let upper = unpacked(2, &[(".wh.b", file())], Position::Above(&[]));
+    let tree = merge(Rules::Containerd, vec![lower, upper]);
+    assert_eq!(list(&tree), ["/a 1", "/c 1"]);
+    assert_eq!(tree.links, BTreeMap::from([(tree.find(b"a").unwrap(), 2)]));
 }
 
 #[test]
@@ -113,22 +127,12 @@ fn a_hard_link_to_nothing_is_refused_and_named() {
 }
 
 #[test]
-fn containerds_rules_hide_what_it_cannot_unpack() {
-    let mut odd =
-        layer(1, &[("f", file()), ("w", EntryKind::CharDevice(0)), ("null", EntryKind::CharDevice(0x103))]);
-    let id = odd.find(b"f").unwrap();
-    let meta = &mut odd.inode_mut(id).meta;
-    meta.mtime = -5;
-    for name in ["trusted.x", "user.x", "security.capability", "strange.x"] {
-        meta.xattrs.insert(name.into(), b"v".to_vec());
-    }
+fn containerds_rules_hide_device_whiteouts_and_the_roots_attributes() {
+    let devices = [("w", EntryKind::CharDevice(0)), ("null", EntryKind::CharDevice(0x103))];
+    let mut odd = unpacked(1, &devices, Position::Above(&[]));
     odd.inode_mut(Tree::ROOT).meta.permissions = 0o700;
-    let lower = layer(0, &[("w", file())]);
-    let tree = merge(Rules::Containerd, vec![lower, odd]);
-    assert_eq!(list(&tree), ["/f 1", "/null 1"]);
-    let meta = &tree.inode(tree.find(b"f").unwrap()).meta;
-    assert_eq!(meta.mtime, 0);
-    assert_eq!(meta.xattrs.keys().collect::<Vec<_>>(), [&b"security.capability"[..], b"user.x"]);
+    let tree = merge(Rules::Containerd, vec![layer(0, &[("w", file())]), odd]);
+    assert_eq!(list(&tree), ["/null 1"]);
     assert_eq!(tree.inode(Tree::ROOT).meta.permissions, 0o755);
 }
 

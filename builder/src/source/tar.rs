@@ -167,8 +167,11 @@ impl<R: Read> TarSource<R> {
                     let value = self.extension(header.size)?;
                     extensions.pax = Records::parse(&value).map_err(|problem| self.broken(problem))?;
                 }
-                // Global headers hold no attributes of entries in practice (git's commit id); containerd skips them.
-                b'g' => drop(self.extension(header.size)?),
+                // Global headers hold no attributes of entries in practice (git's commit id); containerd heeds none.
+                b'g' => {
+                    drop(self.extension(header.size)?);
+                    return Ok(Some((header, Extensions::default())));
+                }
                 _ => return Ok(Some((header, extensions))),
             }
         }
@@ -177,8 +180,11 @@ impl<R: Read> TarSource<R> {
     fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry, BuildError> {
         let Extensions { long_name, long_link, pax } = extensions;
         let bad = |problem: &'static str| move || problem;
-        let path = pax.name().or(long_name).unwrap_or_else(|| header.path());
-        let link = pax.get(b"linkpath").map(<[u8]>::to_vec).or(long_link).unwrap_or_else(|| header.link());
+        // Where a tar has names of both kinds, which none should, containerd takes them in this order.
+        let owned = |key| pax.get(key).map(<[u8]>::to_vec);
+        let path = owned(b"GNU.sparse.name").or(long_name).or_else(|| owned(b"path"));
+        let path = path.unwrap_or_else(|| header.path());
+        let link = long_link.or_else(|| owned(b"linkpath")).unwrap_or_else(|| header.link());
         self.last.clone_from(&path);
         let (mtime, mtime_nsec) = pax.mtime().unwrap_or(Ok((header.mtime, 0))).map_err(|p| self.broken(p))?;
         let id = |key: &[u8], from_header: i64| match pax.number(key) {
@@ -219,6 +225,7 @@ impl<R: Read> TarSource<R> {
             b'4' => EntryKind::BlockDevice(rdev()),
             b'5' => EntryKind::Directory,
             b'6' => EntryKind::Fifo,
+            b'g' => EntryKind::Comment,
             other => {
                 let shown = other.escape_ascii();
                 return Err(BuildError::entry(path, format!("is of the unknown type '{shown}'")));

@@ -19,6 +19,8 @@ pub struct Tree {
     pub chunk_size: u32,
     /// Inodes (files or whole directories) to fetch ahead of use, first one first.
     pub prefetch: Vec<InodeId>,
+    /// Link counts to write for inodes that have names which the tree does not show. Fewer than it shows count as those.
+    pub links: BTreeMap<InodeId, u32>,
 }
 
 /// Attributes and content of one inode.
@@ -154,7 +156,13 @@ impl Tree {
     pub fn new(chunk_size: u32) -> Self {
         let meta = Meta { permissions: 0o755, ..Meta::default() };
         let root = Inode { meta, kind: Kind::Directory(BTreeMap::new()) };
-        Self { inodes: vec![root], blobs: Vec::new(), chunk_size, prefetch: Vec::new() }
+        Self {
+            inodes: vec![root],
+            blobs: Vec::new(),
+            chunk_size,
+            prefetch: Vec::new(),
+            links: BTreeMap::new(),
+        }
     }
 
     /// The inode `id`.

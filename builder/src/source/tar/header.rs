@@ -93,7 +93,9 @@ pub(super) fn number(field: &[u8]) -> Result<i64, Problem> {
     if field[0] & 0x80 != 0 {
         return binary(field);
     }
-    let digits = text(field).trim_ascii();
+    let is_filler = |byte: &u8| matches!(*byte, 0 | b' ');
+    let begin = field.iter().position(|byte| !is_filler(byte)).unwrap_or(field.len());
+    let digits = text(&field[begin..]).trim_ascii();
     let mut value = 0_i64;
     for digit in digits {
         if !(b'0'..=b'7').contains(digit) {

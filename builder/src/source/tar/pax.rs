@@ -56,10 +56,6 @@ impl Records {
         self.values.get(key).map(Vec::as_slice).filter(|value| !value.is_empty())
     }
 
-    pub(super) fn name(&self) -> Option<Vec<u8>> {
-        self.get(b"GNU.sparse.name").or_else(|| self.get(b"path")).map(<[u8]>::to_vec)
-    }
-
     pub(super) fn number(&self, key: &[u8]) -> Option<Result<u64, Problem>> {
         self.get(key).map(|value| {
             sparse::decimal(value).map_err(|_| {

@@ -57,6 +57,14 @@ impl<'a> Scan<'a> {
             }
             next += 1;
         }
+        for (id, nlink) in &tree.links {
+            let number = scan.number(*id);
+            if let Some(found) = number.and_then(|number| scan.found.get_mut(number))
+                && !matches!(found.inode.kind, Kind::Directory(_))
+            {
+                found.nlink = found.nlink.max(*nlink);
+            }
+        }
         Ok(scan)
     }
 
