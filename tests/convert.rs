@@ -303,6 +303,21 @@ async fn an_image_goes_from_registry_to_registry_and_its_blobs_only_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_blob_whose_upload_breaks_is_sent_again() {
+    let layout = one_image();
+    let registry = registry_with(&layout).await;
+    let options = between(&registry, &layout);
+    registry.cut_uploads(2);
+    let report = builder::convert(options, Arc::new(Silent)).await.unwrap();
+    for layer in &report.images[0].layers {
+        assert_eq!(registry.blob(&layer.digest).unwrap().len() as u64, layer.size);
+    }
+    let puts =
+        registry.requests().into_iter().filter(|one| one.method == "PUT" && one.target.contains("/uploads/"));
+    assert!(puts.count() > 2 + report.images[0].layers.iter().filter(|layer| layer.sent).count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_layer_whose_stream_breaks_goes_on_where_it_broke() {
     let layout = one_image();
     let registry = registry_with(&layout).await;

@@ -3,15 +3,38 @@
 mod archive;
 mod directory;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryFutureExt};
 use oci_spec::image::Descriptor;
-use registry::{Client, Reference};
+use registry::{Client, Reference, RegistryError};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
+use tokio_util::io::ReaderStream;
 
 use self::{archive::pack, directory::Directory};
 use super::{ConvertError, location::Location};
+
+/// Pauses before something is sent again.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(10)];
+
+/// Sends again, from the beginning, what broke on the way.
+async fn patiently<T, F: Future<Output = Result<T, RegistryError>>>(
+    mut send: impl FnMut() -> F,
+) -> Result<T, RegistryError> {
+    for pause in PAUSES {
+        match send().await {
+            Err(error) if error.is_retryable() => {
+                tracing::warn!(%error, ?pause, "sending again");
+                tokio::time::sleep(pause).await;
+            }
+            sent => return sent,
+        }
+    }
+    send().await
+}
 
 /// Where the image goes.
 #[derive(Debug)]
@@ -58,10 +81,14 @@ impl ImageTarget {
                 if there == Some(size) {
                     return Ok(false);
                 }
-                let open = tokio::fs::File::open(&file).await;
-                let open = open.map_err(ConvertError::file(format!("open finished blob {digest}")))?;
-                let stream = tokio_util::io::ReaderStream::with_capacity(open, 256 << 10).boxed();
-                client.push_blob(repository, &digest, size, stream).await.map_err(failed("send"))?;
+                let read = || {
+                    let open = tokio::fs::File::open(file.to_path_buf());
+                    open.map_ok(|file| ReaderStream::with_capacity(file, 256 << 10))
+                        .try_flatten_stream()
+                        .boxed()
+                };
+                let push = || client.push_blob(repository, &digest, size, read());
+                patiently(push).await.map_err(failed("send"))?;
                 Ok(true)
             }
         }
@@ -83,8 +110,10 @@ impl ImageTarget {
                 {
                     return Ok(());
                 }
-                let stream = futures_util::stream::once(async move { Ok(Bytes::from(bytes)) }).boxed();
-                client.push_blob(&reference.repository, &digest, size, stream).await.map_err(failed("send"))
+                let bytes = Bytes::from(bytes);
+                let read = || futures_util::stream::iter([Ok(bytes.clone())]).boxed();
+                let push = || client.push_blob(&reference.repository, &digest, size, read());
+                patiently(push).await.map_err(failed("send"))
             }
         }
     }
@@ -99,7 +128,9 @@ impl ImageTarget {
                 let repository = reference.repository.clone();
                 let by_digest = Reference { repository, tag: None, digest: Some(digest) };
                 let media_type = descriptor.media_type().to_string();
-                client.push_manifest(&by_digest, &media_type, bytes.into()).await.map(drop).map_err(failed)
+                let bytes = Bytes::from(bytes);
+                let push = || client.push_manifest(&by_digest, &media_type, bytes.clone());
+                patiently(push).await.map(drop).map_err(failed)
             }
         }
     }
@@ -115,8 +146,9 @@ impl ImageTarget {
             }
             Self::Registry { client, reference } => {
                 let media_type = descriptor.media_type().to_string();
-                let sent = client.push_manifest(reference, &media_type, bytes.into()).await;
-                sent.map(drop).map_err(ConvertError::registry("send the manifest"))
+                let bytes = Bytes::from(bytes);
+                let push = || client.push_manifest(reference, &media_type, bytes.clone());
+                patiently(push).await.map(drop).map_err(ConvertError::registry("send the manifest"))
             }
         }
     }

@@ -97,6 +97,11 @@ impl TestRegistry {
         self.state.fail(fault, times);
     }
 
+    /// Closes the connection in the midst of the next `times` uploads.
+    pub fn cut_uploads(&self, times: usize) {
+        self.state.cut_uploads(times);
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         self.state.heal();

@@ -117,6 +117,7 @@ pub(super) struct State {
     manifests: Mutex<HashMap<(String, String), (String, Bytes)>>,
     faults: Mutex<VecDeque<(Fault, usize)>>,
     requests: Mutex<Vec<Logged>>,
+    uploads_to_cut: Mutex<usize>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,6 +145,7 @@ impl State {
             manifests: Mutex::default(),
             faults: Mutex::default(),
             requests: Mutex::default(),
+            uploads_to_cut: Mutex::default(),
         }
     }
 
@@ -196,6 +198,18 @@ impl State {
             faults.pop_front();
         }
         None
+    }
+
+    pub(super) fn cut_uploads(&self, times: usize) {
+        *lock(&self.uploads_to_cut) = times;
+    }
+
+    /// Whether this upload is one to cut.
+    pub(super) fn is_cut(&self) -> bool {
+        let mut left = lock(&self.uploads_to_cut);
+        let is_cut = *left > 0;
+        *left = left.saturating_sub(1);
+        is_cut
     }
 
     pub(super) fn log(&self, request: Logged) {
