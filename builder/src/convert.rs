@@ -11,6 +11,7 @@ pub mod progress;
 pub mod report;
 mod source;
 mod target;
+mod work;
 
 use std::{
     path::{Path, PathBuf},
@@ -28,6 +29,7 @@ pub use self::{
 };
 use self::{
     image::Converter, location::Location, manifest::SourceImage, source::ImageSource, target::ImageTarget,
+    work::Work,
 };
 use crate::{PrefetchList, create::LayerOptions, layer::Position, pipeline::ChunkOptions};
 
@@ -90,7 +92,7 @@ impl ConvertOptions {
         })
     }
 
-    fn work_dir(&self, target: &Location) -> Result<tempfile::TempDir, ConvertError> {
+    fn work_dir(&self, target: &Location) -> Result<Work, ConvertError> {
         let parent = match (&self.work_dir, target) {
             (Some(path), _) => path.clone(),
             // Beside its final place a finished blob only needs a new name.
@@ -103,7 +105,7 @@ impl ConvertOptions {
         };
         let what = format!("make a work directory in {}", parent.display());
         std::fs::create_dir_all(&parent).map_err(ConvertError::file(what.clone()))?;
-        tempfile::Builder::new().prefix(".shoal-").tempdir_in(&parent).map_err(ConvertError::file(what))
+        Work::create_in(&parent).map_err(ConvertError::file(what))
     }
 }
 

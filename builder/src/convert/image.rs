@@ -11,7 +11,6 @@ use std::{
 use oci_spec::image::Descriptor;
 use p2p_pieces::PieceList;
 use rafs::Tree;
-use tempfile::TempDir;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
@@ -20,6 +19,7 @@ use super::{
     manifest::{SourceImage, bootstrap_layer},
     source::ImageSource,
     target::ImageTarget,
+    work::Work,
 };
 use crate::{
     PrefetchList,
@@ -43,7 +43,7 @@ struct Shared {
     source: ImageSource,
     target: ImageTarget,
     options: LayerOptions,
-    work: TempDir,
+    work: Work,
     progress: Arc<dyn Progress>,
     is_stopped: Arc<AtomicBool>,
     turns: Semaphore,
@@ -71,7 +71,7 @@ impl Converter {
         source: ImageSource,
         target: ImageTarget,
         options: LayerOptions,
-        work: TempDir,
+        work: Work,
         progress: Arc<dyn Progress>,
     ) -> Self {
         let is_stopped = Arc::new(AtomicBool::new(false));

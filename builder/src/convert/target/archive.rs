@@ -6,11 +6,13 @@ use std::{
     path::Path,
 };
 
+use super::super::work;
+
 /// Packs `layout` into `file`, which appears whole or not at all. The same layout gives the same bytes.
 pub(super) fn pack(layout: &Path, file: &Path) -> io::Result<()> {
     let directory =
         file.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let temporary = tempfile::Builder::new().prefix(".shoal-").tempfile_in(directory)?;
+    let temporary = work::file_in(directory)?;
     let mut tar = tar::Builder::new(BufWriter::with_capacity(256 << 10, temporary.as_file()));
     for name in ["oci-layout", "index.json"] {
         append(&mut tar, layout, name)?;

@@ -8,7 +8,7 @@ use std::{
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder};
 use tempfile::TempPath;
 
-use super::super::{ConvertError, manifest};
+use super::super::{ConvertError, manifest, work};
 
 /// The layout, and the tag that the image gets in it.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Directory {
         write: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>,
     ) -> Result<(), ConvertError> {
         let done = || -> std::io::Result<()> {
-            let mut file = tempfile::Builder::new().prefix(".shoal-").tempfile_in(&self.path)?;
+            let mut file = work::file_in(&self.path)?;
             write(file.as_file_mut())?;
             set_readable(file.path())?;
             file.persist(to).map_err(|error| error.error)?;
