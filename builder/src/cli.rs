@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Answer a question about a bootstrap as JSON
     Inspect(InspectArgs),
+    /// Turn one layer back into a tar
+    Unpack(UnpackArgs),
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +79,12 @@ pub(crate) struct CreateArgs {
     /// Bytes of a chunk, decimal or 0x hexadecimal, a power of two from 0x1000 to 0x1000000
     #[arg(long, short = 'S', default_value = "0x100000", value_parser = chunk_size)]
     pub(crate) chunk_size: u32,
+    /// Image whose chunks are used instead of storing them again: bootstrap=FILE
+    #[arg(long, short = 'M')]
+    pub(crate) chunk_dict: Option<String>,
+    /// Bootstrap of an image that the layer goes onto; the new bootstrap is that of both
+    #[arg(long, short = 'p', conflicts_with = "blob_inline_meta")]
+    pub(crate) parent_bootstrap: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) prefetch: PrefetchArgs,
     /// File for a summary as JSON
@@ -109,6 +117,9 @@ pub(crate) struct MergeArgs {
     /// Bootstrap of an image below the layers
     #[arg(long, short = 'p')]
     pub(crate) parent_bootstrap: Option<PathBuf>,
+    /// Image whose blobs layers may use: bootstrap=FILE
+    #[arg(long, short = 'M')]
+    pub(crate) chunk_dict: Option<String>,
     /// SHA-256 of the layers' blobs, instead of the files' names
     #[arg(long, value_delimiter = ',')]
     pub(crate) blob_digests: Vec<String>,
@@ -142,6 +153,28 @@ pub(crate) struct InspectArgs {
     /// The question: blobs
     #[arg(long, short = 'R')]
     pub(crate) request: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnpackArgs {
+    /// The bootstrap
+    #[arg(long, short = 'B')]
+    pub(crate) bootstrap: PathBuf,
+    /// File or FIFO for the tar
+    #[arg(long, short = 'o')]
+    pub(crate) output: PathBuf,
+    /// The layer's blob, or its chunks alone
+    #[arg(long, short = 'b')]
+    pub(crate) blob: Option<PathBuf>,
+    /// Directory of blobs, named by their ids
+    #[arg(long, short = 'D', conflicts_with = "blob")]
+    pub(crate) blob_dir: Option<PathBuf>,
+    /// Where else blobs are: not supported
+    #[arg(long, hide = true)]
+    pub(crate) backend_type: Option<String>,
+    /// How it is reached: not supported
+    #[arg(long, hide = true)]
+    pub(crate) backend_config: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,11 +3,12 @@
 mod create;
 mod inspect;
 mod merge;
+mod unpack;
 
 use std::{io::Read, path::Path};
 
 use anyhow::Context;
-use builder::PrefetchList;
+use builder::{ChunkDict, PrefetchList};
 
 use crate::cli::{Cli, Command, PrefetchArgs, PrefetchPolicy};
 
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Merge(args) => merge::run(&args),
         Command::Check(args) => inspect::check(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Unpack(args) => unpack::run(&args),
     }
 }
 
@@ -37,6 +39,26 @@ fn prefetch_list(args: &PrefetchArgs) -> anyhow::Result<PrefetchList> {
     let mut text = Vec::new();
     std::io::stdin().take(MOST).read_to_end(&mut text).context("read prefetch patterns from stdin")?;
     Ok(PrefetchList::parse(&text))
+}
+
+/// Takes up the chunks of the image that `--chunk-dict` names as `bootstrap=FILE`.
+fn add_chunk_dict(dict: &mut ChunkDict, argument: &str, chunk_size: u32) -> anyhow::Result<()> {
+    let path = match argument.split_once('=') {
+        Some(("bootstrap", path)) => path,
+        Some((kind, _)) => {
+            let problem = format!("--chunk-dict {argument}: there is bootstrap=FILE, and no {kind}=");
+            return Err(service::exit::UsageError(problem).into());
+        }
+        None => argument,
+    };
+    add_chunks(dict, &read_tree(Path::new(path))?, chunk_size).with_context(|| format!("--chunk-dict {path}"))
+}
+
+fn add_chunks(dict: &mut ChunkDict, image: &rafs::Tree, chunk_size: u32) -> anyhow::Result<()> {
+    let found = image.chunk_size;
+    anyhow::ensure!(found == chunk_size, "its chunks have {found:#x} bytes, not {chunk_size:#x}");
+    dict.add(image);
+    Ok(())
 }
 
 /// Reads a bootstrap whole.

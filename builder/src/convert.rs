@@ -31,7 +31,7 @@ use self::{
     image::Converter, location::Location, manifest::SourceImage, source::ImageSource, target::ImageTarget,
     work::Work,
 };
-use crate::{PrefetchList, create::LayerOptions, layer::Position, pipeline::ChunkOptions};
+use crate::{ChunkDict, PrefetchList, create::LayerOptions, layer::Position, pipeline::ChunkOptions};
 
 /// What to convert, to where, and how.
 #[derive(Debug, Clone)]
@@ -87,6 +87,7 @@ impl ConvertOptions {
             toc: true,
             position: Position::Above(&[]),
             hide_whiteouts: false,
+            dict: ChunkDict::default(),
             prefetch,
             spool_dir,
         })

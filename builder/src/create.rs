@@ -5,16 +5,18 @@ mod hot;
 use std::io::Write;
 
 use rafs::{
-    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, Tree,
+    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, FormatError, MAX_BLOBS, Tree,
+    WrittenBootstrap,
     blob::{BlobLayout, BlobTail},
 };
 
 use crate::{
     BuildError,
+    chunk_dict::ChunkDict,
     hashing::HashingWriter,
     layer::{Entries, Position},
     overlay::{Overlay, Rules},
-    pipeline::{self, ChunkOptions, Chunked, Feed, Known},
+    pipeline::{self, ChunkOptions, Chunked, Feed, Place},
     prefetch_list::PrefetchList,
     source::{EntryKind, Source},
 };
@@ -32,6 +34,8 @@ pub struct LayerOptions {
     pub position: Position<'static>,
     /// Whether whiteouts are left out of the tree; a layer that is to be merged needs them.
     pub hide_whiteouts: bool,
+    /// Content that need not be stored.
+    pub dict: ChunkDict,
     /// Files whose chunks come first.
     pub prefetch: PrefetchList,
     /// Where temporary files go, which only a prefetch list needs.
@@ -43,8 +47,11 @@ pub struct LayerOptions {
 pub struct BuiltLayer {
     /// What the layer brought, for whoever knows what lies below it.
     pub entries: Entries,
-    /// The blob, named by the SHA-256 of its file. None where the layer has no content.
+    /// Blobs by the indexes in `entries`: those of the dictionary, then the layer's own, named by the SHA-256 of its
+    /// file, where it has content of its own.
     pub blobs: Vec<Blob>,
+    /// Ids of the blobs in the layer's bootstrap, in table order.
+    pub blob_ids: Vec<BlobId>,
     /// The layer's bootstrap as the format knows it: inlined, it cannot name its blob.
     pub bootstrap: Vec<u8>,
     /// SHA-256 of the blob file.
@@ -59,7 +66,14 @@ impl BuiltLayer {
     /// Number of chunks in the blob.
     #[must_use]
     pub fn chunk_count(&self) -> u32 {
-        self.blobs.first().map_or(0, |blob| blob.chunk_count)
+        self.own_blob().map_or(0, |blob| blob.chunk_count)
+    }
+
+    /// The layer's own blob, where it has content of its own.
+    #[must_use]
+    pub fn own_blob(&self) -> Option<&Blob> {
+        let id = BlobId::from_sha256(&self.sha256);
+        self.blobs.iter().find(|blob| blob.id == id)
     }
 }
 
@@ -76,9 +90,12 @@ impl FileChunks {
     }
 
     /// Writes places of chunks into the files of `entries`; `place` gives the chunk that stands for the nth fed.
-    fn fill(self, entries: &mut Entries, place: impl Fn(u32) -> u32) {
+    fn fill(self, entries: &mut Entries, own: BlobIndex, place: impl Fn(u32) -> Place) {
         for (file, first, end) in self.files {
-            let chunk = |n| ChunkRef { blob: BlobIndex(0), chunk: ChunkIndex(place(n)) };
+            let chunk = |n| match place(n) {
+                Place::Own(number) => ChunkRef { blob: own, chunk: ChunkIndex(number) },
+                Place::Dict(chunk) => chunk,
+            };
             entries.set_chunks(file, (first..end).map(chunk).collect());
         }
     }
@@ -96,9 +113,10 @@ pub fn build_layer<W: Write + Send>(
     let out = HashingWriter::new(out);
     let mut entries = Entries::default();
     let chunked = if options.prefetch.is_empty() {
-        let (chunked, files) =
-            stream(options.chunks, out, |feed, files| read_all(source, &mut entries, feed, files))?;
-        files.fill(&mut entries, |n| chunked.order[n as usize]);
+        let (chunked, files) = stream((options.chunks, &options.dict), out, |feed, files| {
+            read_all(source, &mut entries, feed, files)
+        })?;
+        files.fill(&mut entries, own_blob(&options.dict)?, |n| chunked.order[n as usize]);
         chunked
     } else {
         hot::build(source, &mut entries, out, options)?
@@ -106,13 +124,22 @@ pub fn build_layer<W: Write + Send>(
     finish(chunked.sink, chunked.chunks, entries, options)
 }
 
+/// Index of the layer's own blob: behind those of the dictionary.
+fn own_blob(dict: &ChunkDict) -> Result<BlobIndex, BuildError> {
+    let count = dict.blobs().len();
+    let limit = MAX_BLOBS as u64;
+    let too_many = || FormatError::TooLarge { what: "blobs of the dictionary", found: count as u64, limit };
+    let index = u8::try_from(count).ok().filter(|_| count < MAX_BLOBS);
+    index.map(BlobIndex).ok_or_else(too_many).map_err(BuildError::format("chunk dictionary"))
+}
+
 /// Runs a pipeline while `feed` feeds it.
 fn stream<S: pipeline::Sink>(
-    options: ChunkOptions,
+    (options, dict): (ChunkOptions, &ChunkDict),
     sink: S,
     feed: impl FnOnce(&mut Feed, &mut FileChunks) -> Result<(), BuildError>,
 ) -> Result<(Chunked<S>, FileChunks), BuildError> {
-    let known = Known::default();
+    let known = dict.known();
     let mut files = FileChunks::default();
     std::thread::scope(|scope| {
         let (mut open, pipeline) = pipeline::start(scope, options, sink, &known)?;
@@ -171,11 +198,13 @@ fn finish<W: Write>(
     let tail = BlobTail::new(layout, &chunks, chunk_size).map_err(BuildError::format("end of blob"))?;
     let blob_meta = if chunks.is_empty() { Vec::new() } else { local_meta(&tail, data_len)? };
     let mut tree = entries.unpack(chunk_size, options.position)?;
+    let mut blobs = options.dict.blobs().to_vec();
     if !chunks.is_empty() {
         let mut blob = tail.blob.clone();
         blob.chunks = chunks.into_iter().collect();
-        tree.blobs.push(blob);
+        blobs.push(blob);
     }
+    tree.blobs.clone_from(&blobs);
     if options.hide_whiteouts {
         let mut alone = Overlay::new(chunk_size, Rules::Nydus);
         alone.push(&tree, "the layer")?;
@@ -183,24 +212,27 @@ fn finish<W: Write>(
     }
     tree.prefetch = options.prefetch.inodes(&tree);
     out.write_all(&tail.bytes).map_err(BuildError::write("blob"))?;
-    let mut bootstrap = Vec::new();
+    let mut written = None;
     if options.inline_bootstrap {
-        bootstrap = write_bootstrap(&tree)?;
+        written = Some(written_bootstrap(&tree)?);
     }
-    let inline = options.inline_bootstrap.then_some(bootstrap.as_slice());
+    let inline = written.as_ref().map(|written| written.bytes.as_slice());
     let end = tail.finish(inline, data_sha256).map_err(BuildError::format("end of blob"))?;
     out.write_all(&end).map_err(BuildError::write("blob"))?;
     let (sha256, size) = out.state().map_err(BuildError::write("blob"))?;
-    for blob in &mut tree.blobs {
-        blob.id = BlobId::from_sha256(&sha256);
+    let id = BlobId::from_sha256(&sha256);
+    let unnamed = tail.blob.id.clone();
+    for blob in blobs.iter_mut().chain(&mut tree.blobs).filter(|blob| blob.id == unnamed) {
+        blob.id = id.clone();
         if !options.inline_bootstrap {
             blob.compressed_size = size;
         }
     }
-    if !options.inline_bootstrap {
-        bootstrap = write_bootstrap(&tree)?;
-    }
-    Ok(BuiltLayer { entries, blobs: tree.blobs, bootstrap, sha256, size, blob_meta })
+    let written = written.map_or_else(|| written_bootstrap(&tree), Ok)?;
+    let named = |found: BlobId| if found == unnamed { id.clone() } else { found };
+    let blob_ids = written.blobs.into_iter().map(named).collect();
+    let bootstrap = written.bytes;
+    Ok(BuiltLayer { entries, blobs, blob_ids, bootstrap, sha256, size, blob_meta })
 }
 
 /// The bytes of a tree's bootstrap.
@@ -208,8 +240,11 @@ fn finish<W: Write>(
 /// # Errors
 /// [`BuildError::Format`] for a tree that the format cannot hold.
 pub fn write_bootstrap(tree: &Tree) -> Result<Vec<u8>, BuildError> {
-    let written = BootstrapWriter::new(tree).write().map_err(BuildError::format("bootstrap"))?;
-    Ok(written.bytes)
+    written_bootstrap(tree).map(|written| written.bytes)
+}
+
+fn written_bootstrap(tree: &Tree) -> Result<WrittenBootstrap, BuildError> {
+    BootstrapWriter::new(tree).write().map_err(BuildError::format("bootstrap"))
 }
 
 /// Cuts the stored table and its header out of the tail, and makes the local form of them.

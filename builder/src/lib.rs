@@ -3,6 +3,7 @@
 //! - [`source`] gives the entries of a layer, [`layer`] makes their tree, [`pipeline`] stores their content.
 //! - [`create`] builds one layer, [`overlay`] merges layers, [`convert`] does whole images.
 
+mod chunk_dict;
 pub mod convert;
 pub mod create;
 mod error;
@@ -13,7 +14,9 @@ pub mod pipeline;
 mod prefetch_list;
 pub mod source;
 mod stream;
+pub mod unpack;
 
+pub use chunk_dict::ChunkDict;
 pub use convert::{ConvertOptions, Platforms, Progress, Report, convert};
 pub use error::BuildError;
 pub use prefetch_list::PrefetchList;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use rafs::{BlobId, Compressor};
 use serde::Serialize;
 
 /// What was made; the fields are those of the original.
@@ -25,17 +26,24 @@ struct Trace {
 }
 
 impl Summary {
-    pub(crate) fn new(bootstrap: Option<&Path>, blobs: &[rafs::Blob]) -> Self {
+    /// Of a bootstrap and the ids of the blobs in it, in table order.
+    pub(crate) fn new(bootstrap: Option<&Path>, blobs: &[BlobId], compressor: Option<Compressor>) -> Self {
         Self {
             version: format!("v{}-{}", service::version::PACKAGE, service::version::COMMIT),
             bootstrap: bootstrap.map(|path| path.display().to_string()).unwrap_or_default(),
-            blobs: blobs.iter().map(|blob| blob.id.to_string()).collect(),
+            blobs: blobs.iter().map(ToString::to_string).collect(),
             external_bootstrap: String::new(),
             external_blobs: Vec::new(),
             trace: Trace::default(),
             fs_version: "6",
-            compressor: blobs.last().map_or("zstd", |blob| blob.compressor.name()),
+            compressor: compressor.unwrap_or(Compressor::Zstd).name(),
         }
+    }
+
+    /// Of a bootstrap that was read or merged.
+    pub(crate) fn of(bootstrap: &Path, tree: &rafs::Tree) -> Self {
+        let ids: Vec<_> = tree.blobs.iter().map(|blob| blob.id.clone()).collect();
+        Self::new(Some(bootstrap), &ids, tree.blobs.last().map(|blob| blob.compressor))
     }
 
     /// Writes it to the file that the caller named, if it named one.

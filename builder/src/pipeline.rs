@@ -23,7 +23,7 @@ use rafs::{Chunk, Compressor, Digest, DigestAlgorithm, Encoder};
 use self::{append::Appender, batch::Batch};
 use crate::BuildError;
 
-pub use append::{Known, Sink};
+pub use append::{Known, Place, Sink};
 
 /// How content is cut and stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub struct Chunked<S> {
     pub sink: S,
     /// The chunks in the sink, in order.
     pub chunks: Vec<Chunk>,
-    /// For each chunk fed, in order, its place in `chunks`.
-    pub order: Vec<u32>,
+    /// For each chunk fed, in order, where its content stands.
+    pub order: Vec<Place>,
 }
 
 /// Handle on the threads of a pipeline.
@@ -68,7 +68,7 @@ pub struct Pipeline<'scope, S> {
 
 /// Starts a pipeline into `sink`. Dropping the feed ends it.
 ///
-/// `known` are chunks already in the sink, which are not stored again.
+/// `known` is content that is not stored again.
 ///
 /// # Errors
 /// [`BuildError::Format`] for a compressor that cannot write.

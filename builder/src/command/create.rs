@@ -9,12 +9,14 @@ use std::{
 
 use anyhow::Context;
 use builder::{
-    create::{BuiltLayer, LayerOptions, build_layer},
+    ChunkDict,
+    create::{BuiltLayer, LayerOptions, build_layer, write_bootstrap},
     layer::Position,
+    overlay::{Overlay, Rules},
     pipeline::ChunkOptions,
     source::{Source, directory::DirectorySource, tar::TarSource},
 };
-use rafs::{Compressor, DigestAlgorithm};
+use rafs::{BlobId, BlobIndex, Compressor, DigestAlgorithm, Kind, Tree};
 use service::exit::UsageError;
 
 use crate::{
@@ -23,7 +25,15 @@ use crate::{
 };
 
 pub(super) fn run(args: &CreateArgs) -> anyhow::Result<()> {
-    let layer_options = layer_options(args)?;
+    let parent = args.parent_bootstrap.as_deref().map(super::read_tree).transpose()?;
+    let mut layer_options = layer_options(args)?;
+    if let Some(parent) = &parent {
+        super::add_chunks(&mut layer_options.dict, parent, args.chunk_size).context("--parent-bootstrap")?;
+        layer_options.hide_whiteouts = false;
+    }
+    if let Some(dict) = &args.chunk_dict {
+        super::add_chunk_dict(&mut layer_options.dict, dict, args.chunk_size)?;
+    }
     let mut source = open_source(args)?;
     let (built, blob) = match (&args.blob, &args.blob_dir) {
         (Some(path), _) => (build_to(path, source.as_mut(), &layer_options)?, Some(path.clone())),
@@ -32,12 +42,49 @@ pub(super) fn run(args: &CreateArgs) -> anyhow::Result<()> {
             return Err(UsageError("one of --blob and --blob-dir says where the blob goes".into()).into());
         }
     };
+    let (bootstrap, ids) = match &parent {
+        None => (built.bootstrap.clone(), built.blob_ids.clone()),
+        Some(parent) => onto(parent, &built, &layer_options)?,
+    };
     if let Some(path) = &args.bootstrap {
-        std::fs::write(path, &built.bootstrap).with_context(|| format!("write {}", path.display()))?;
+        std::fs::write(path, bootstrap).with_context(|| format!("write {}", path.display()))?;
     }
     let chunks = built.chunk_count();
     tracing::info!(blob = ?blob, size = built.size, chunks, "layer is built");
-    Summary::new(args.bootstrap.as_deref(), &built.blobs).write(args.output_json.as_deref())
+    let compressor = Some(layer_options.chunks.compressor);
+    Summary::new(args.bootstrap.as_deref(), &ids, compressor).write(args.output_json.as_deref())
+}
+
+/// The bootstrap of an image with the layer on top, and the ids of its blobs: the new one is the last.
+fn onto(parent: &Tree, built: &BuiltLayer, options: &LayerOptions) -> anyhow::Result<(Vec<u8>, Vec<BlobId>)> {
+    let mut overlay = Overlay::new(parent.chunk_size, Rules::Nydus);
+    overlay.push(parent, "the parent")?;
+    let mut layer = built.entries.unpack(options.chunks.chunk_size, options.position)?;
+    layer.blobs.clone_from(&built.blobs);
+    overlay.push(&layer, "the layer")?;
+    let mut tree = overlay.finish();
+    if let Some(own) = built.own_blob() {
+        move_to_end(&mut tree, &own.id);
+    }
+    tree.prefetch = options.prefetch.inodes(&tree);
+    let ids = tree.blobs.iter().map(|blob| blob.id.clone()).collect();
+    Ok((write_bootstrap(&tree)?, ids))
+}
+
+/// Makes a blob the last one of the table: callers look for the new one there.
+fn move_to_end(tree: &mut Tree, id: &BlobId) {
+    let Some(from) = tree.blobs.iter().position(|blob| blob.id == *id) else { return };
+    let last = tree.blobs.len() - 1;
+    let blob = tree.blobs.remove(from);
+    tree.blobs.push(blob);
+    for inode in &mut tree.inodes {
+        let Kind::File { chunks, .. } = &mut inode.kind else { continue };
+        for chunk in chunks {
+            let index = usize::from(chunk.blob.0);
+            let index = if index == from { last } else { index - usize::from(index > from) };
+            chunk.blob = BlobIndex(u8::try_from(index).expect("at most 254 blobs"));
+        }
+    }
 }
 
 fn layer_options(args: &CreateArgs) -> anyhow::Result<LayerOptions> {
@@ -64,6 +111,7 @@ fn layer_options(args: &CreateArgs) -> anyhow::Result<LayerOptions> {
         position: Position::Unknown,
         // A tar keeps its whiteouts for the merge whatever is asked, as the original does.
         hide_whiteouts: args.kind == SourceKind::Directory && args.whiteout_spec == WhiteoutSpec::Oci,
+        dict: ChunkDict::default(),
         prefetch: super::prefetch_list(&args.prefetch)?,
         spool_dir: std::env::temp_dir(),
     })

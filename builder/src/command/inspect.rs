@@ -27,7 +27,7 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<()> {
             blob.features,
         )?;
     }
-    Summary::new(Some(&args.bootstrap), &tree.blobs).write(args.output_json.as_deref())
+    Summary::of(&args.bootstrap, &tree).write(args.output_json.as_deref())
 }
 
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use builder::{
+    ChunkDict,
     create::write_bootstrap,
     overlay::{Overlay, Rules},
 };
@@ -30,14 +31,19 @@ pub(super) fn run(args: &MergeArgs) -> anyhow::Result<()> {
         push(super::read_tree(parent)?, parent)?;
     }
     for (number, path) in args.sources.iter().enumerate() {
-        push(read_layer(args, number, path)?, path)?;
+        let tree = read_layer(args, number, path)?;
+        if let Some(dict) = args.chunk_dict.as_ref().filter(|_| number == 0) {
+            // Layers name its blobs themselves. That it can be read is all that is asked of it.
+            super::add_chunk_dict(&mut ChunkDict::default(), dict, tree.chunk_size)?;
+        }
+        push(tree, path)?;
     }
     let mut tree = overlay.expect("clap asks for at least one layer").finish();
     tree.prefetch = prefetch.inodes(&tree);
     let bytes = write_bootstrap(&tree)?;
     std::fs::write(&args.bootstrap, bytes).with_context(|| format!("write {}", args.bootstrap.display()))?;
     tracing::info!(layers, blobs = tree.blobs.len(), "layers are merged");
-    Summary::new(Some(&args.bootstrap), &tree.blobs).write(args.output_json.as_deref())
+    Summary::of(&args.bootstrap, &tree).write(args.output_json.as_deref())
 }
 
 /// A layer's tree, its blob named as the merged image will name it.

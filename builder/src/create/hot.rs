@@ -14,7 +14,7 @@ use crate::{
     BuildError,
     hashing::HashingWriter,
     layer::Entries,
-    pipeline::{Chunked, Known},
+    pipeline::{Chunked, Known, Place},
     source::{EntryKind, Source},
 };
 
@@ -43,7 +43,8 @@ pub(super) fn build<W: Write + Send>(
 ) -> Result<Chunked<HashingWriter<W>>, BuildError> {
     let mut shelf = Shelf { spool: BufWriter::new(spool(options)?), len: 0, files: Vec::new() };
     let cold_sink = BufWriter::with_capacity(256 << 10, spool(options)?);
-    let (mut cold, cold_files) = stream(options.chunks, cold_sink, |feed, files| {
+    let dict = &options.dict;
+    let (mut cold, cold_files) = stream((options.chunks, dict), cold_sink, |feed, files| {
         while let Some(entry) = source.next_entry()? {
             let rank = options.prefetch.rank(&entry.path);
             let size = if let EntryKind::File(size) = entry.kind { size } else { 0 };
@@ -57,7 +58,7 @@ pub(super) fn build<W: Write + Send>(
     })?;
     shelf.files.sort_by_key(|aside| aside.rank);
     let mut content = shelf.spool.into_inner().map_err(|error| spool_error(error.into_error()))?;
-    let (mut hot, hot_files) = stream(options.chunks, out, |feed, files| {
+    let (mut hot, hot_files) = stream((options.chunks, dict), out, |feed, files| {
         for aside in &shelf.files {
             content.seek(SeekFrom::Start(aside.offset)).map_err(spool_error)?;
             let mut reader = BufReader::with_capacity(64 << 10, &content);
@@ -68,10 +69,14 @@ pub(super) fn build<W: Write + Send>(
         Ok(())
     })?;
     let order = std::mem::take(&mut hot.order);
-    hot_files.fill(entries, |n| order[n as usize]);
+    let own = super::own_blob(dict)?;
+    hot_files.fill(entries, own, |n| order[n as usize]);
     cold.sink.flush().map_err(spool_error)?;
     let places = follow(&mut hot, &cold)?;
-    cold_files.fill(entries, |n| places[cold.order[n as usize] as usize]);
+    cold_files.fill(entries, own, |n| match cold.order[n as usize] {
+        Place::Own(number) => places[number as usize],
+        place @ Place::Dict(_) => place,
+    });
     Ok(hot)
 }
 
@@ -101,10 +106,10 @@ impl Shelf {
 fn follow<W: Write + Send>(
     hot: &mut Chunked<HashingWriter<W>>,
     cold: &Chunked<BufWriter<File>>,
-) -> Result<Vec<u32>, BuildError> {
+) -> Result<Vec<Place>, BuildError> {
     let known = Known::default();
     for (number, chunk) in (0_u32..).zip(&hot.chunks) {
-        known.insert((chunk.digest, chunk.uncompressed_size), number);
+        known.insert((chunk.digest, chunk.uncompressed_size), Place::Own(number));
     }
     let mut buf = Vec::new();
     let mut places = Vec::with_capacity(cold.chunks.len());
@@ -116,7 +121,7 @@ fn follow<W: Write + Send>(
         }
         buf.resize(chunk.compressed_size as usize, 0);
         cold.sink.get_ref().read_exact_at(&mut buf, chunk.compressed_offset).map_err(spool_error)?;
-        places.push(u32::try_from(hot.chunks.len()).expect("fewer than 2^32 chunks"));
+        places.push(Place::Own(u32::try_from(hot.chunks.len()).expect("fewer than 2^32 chunks")));
         hot.push(&buf, key, chunk.is_compressed)?;
     }
     Ok(places)

@@ -9,25 +9,34 @@ use std::{
     },
 };
 
-use rafs::{BLOCK_SIZE, Chunk};
+use rafs::{BLOCK_SIZE, Chunk, ChunkRef};
 
 use super::{Batch, ChunkKey, Chunked, batch::Encoded};
 use crate::BuildError;
 
+/// Where content stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the sink: the nth chunk of it.
+    Own(u32),
+    /// In a blob of a dictionary.
+    Dict(ChunkRef),
+}
+
 /// Where chunks of each content stand, shared between the appender and the workers.
 #[derive(Debug, Default)]
 pub struct Known {
-    places: Mutex<HashMap<ChunkKey, u32>>,
+    places: Mutex<HashMap<ChunkKey, Place>>,
 }
 
 impl Known {
-    /// Number of the chunk of this content, if one is stored.
-    pub(crate) fn get(&self, key: &ChunkKey) -> Option<u32> {
+    /// Where this content stands, if it is stored.
+    pub(crate) fn get(&self, key: &ChunkKey) -> Option<Place> {
         self.places.lock().expect("no holder panics").get(key).copied()
     }
 
-    pub(crate) fn insert(&self, key: ChunkKey, number: u32) {
-        self.places.lock().expect("no holder panics").insert(key, number);
+    pub(crate) fn insert(&self, key: ChunkKey, place: Place) {
+        self.places.lock().expect("no holder panics").insert(key, place);
     }
 }
 
@@ -79,21 +88,21 @@ impl<'a, S: Sink> Appender<'a, S> {
 
     fn batch(&mut self, batch: &Batch) -> Result<(), BuildError> {
         for chunk in &batch.chunks {
-            let number = match self.known.get(&(chunk.digest, chunk.len)) {
-                Some(number) => number,
+            let place = match self.known.get(&(chunk.digest, chunk.len)) {
+                Some(place) => place,
                 None => self.append(batch, chunk)?,
             };
-            self.out.order.push(number);
+            self.out.order.push(place);
         }
         Ok(())
     }
 
-    fn append(&mut self, batch: &Batch, chunk: &Encoded) -> Result<u32, BuildError> {
+    fn append(&mut self, batch: &Batch, chunk: &Encoded) -> Result<Place, BuildError> {
         let (bytes, is_compressed) = batch.stored(chunk).expect("a known chunk stays known");
         self.out.push(bytes, (chunk.digest, chunk.len), is_compressed)?;
         let number = u32::try_from(self.out.chunks.len() - 1).expect("fewer than 2^32 chunks");
-        self.known.insert((chunk.digest, chunk.len), number);
-        Ok(number)
+        self.known.insert((chunk.digest, chunk.len), Place::Own(number));
+        Ok(Place::Own(number))
     }
 }
 
