@@ -19,8 +19,8 @@ struct Paths {
 }
 
 impl PrefetchList {
-    /// Reads a list: one absolute path a line, possibly followed by a tab or space and numbers, which are not used yet.
-    /// Empty lines, lines that begin with `#` and paths that leave the root are passed over.
+    /// Reads a list: one absolute path a line. Offset and length behind it are passed over, as the format's prefetch table
+    /// holds whole inodes. So are empty lines, lines that begin with `#` and paths that leave the root.
     ///
     /// The root itself is passed over too: it stands for the whole image, and fetching that is not a lazy start. It is
     /// also what callers of `nydus-image` send who have no hint to give.

@@ -36,7 +36,8 @@ pub(crate) struct Args {
     /// Write the list to a file instead of stdout
     #[arg(long, short = 'o', value_name = "FILE")]
     output: Option<PathBuf>,
-    /// One line for each range: path, offset and length
+    /// One line for each range: path, offset and length. An image's list holds whole files, so `convert --prefetch`
+    /// passes the numbers over
     #[arg(long, conflicts_with = "json")]
     ranges: bool,
     /// Print files and ranges as JSON
