@@ -51,7 +51,7 @@ fn is_the_same(node: &Node, seed: u64, work: &Path) -> Result<bool> {
     if let Err(error) = unpacked {
         let why = format!("{error:#}");
         ensure!(why.contains("failed to extract layer"), "{why}");
-        println!("seed {seed}: containerd refuses it: {}", why.lines().last().unwrap_or_default());
+        eprintln!("seed {seed}: containerd refuses it: {}", why.lines().last().unwrap_or_default());
         return Ok(false);
     }
     converted?;
