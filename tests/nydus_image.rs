@@ -253,6 +253,23 @@ fn an_unpacked_layer_gives_the_same_tree_again() {
 }
 
 #[test]
+fn what_came_without_an_entry_goes_without_one() {
+    let work = Work::new();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(1);
+    tar.append_data(&mut header, "implied/f", &b"f"[..]).unwrap();
+    fs::write(work.path("one.tar"), tar.into_inner().unwrap()).unwrap();
+    build(&work, &work.path("one.tar"), "DIR/one.boot");
+    let back = unpack(&work, "DIR/one.boot", &["--blob-dir", "DIR/blobs"]);
+    let mut back = tar::Archive::new(back.as_slice());
+    let names: Vec<_> =
+        back.entries().unwrap().map(|one| one.unwrap().path().unwrap().into_owned()).collect();
+    assert_eq!(names, [Path::new("implied/f")]);
+}
+
+#[test]
 fn what_cannot_be_unpacked_or_asked_for_is_refused_by_name() {
     let work = Work::new();
     work.create("a", &[("a", b"content")], &[]);

@@ -67,8 +67,9 @@ impl<W: Write> Unpacker<'_, W> {
     fn inode(&mut self, id: InodeId, path: &Path) -> Result<(), BuildError> {
         let (tree, inode) = (self.tree, self.tree.inode(id));
         let is_root = id == Tree::ROOT;
+        let is_plain = || inode.meta == Tree::new(tree.chunk_size).inode(Tree::ROOT).meta;
         // Without an entry it came, and without one it goes.
-        if is_implied(&inode.meta) || is_root && *inode == *Tree::new(tree.chunk_size).inode(Tree::ROOT) {
+        if is_implied(&inode.meta) || is_root && is_plain() {
             return Ok(());
         }
         let path = if is_root { Path::new("./") } else { path };
