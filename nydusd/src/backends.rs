@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
-use registry::{Client, ClientOptions, RegistryError};
+use registry::{Client, ClientOptions};
 use storage::{
     CacheDir, StorageError,
-    backend::{Backend, http::HttpBackend, localfs::LocalFsBackend, registry::RegistryBackend},
+    backend::{
+        Backend, http::HttpBackend, localfs::LocalFsBackend, p2p::P2pBackend, registry::RegistryBackend,
+    },
 };
 
 pub use observed::BackendCounters;
@@ -31,7 +33,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct BackendUnusable {
     host: String,
     #[source]
-    source: RegistryError,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// Clients and cache directories in use, so that images share them.
@@ -42,12 +44,12 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// The backend of a configuration.
+    /// The backend of a configuration, for the image whose bootstrap is `source`.
     ///
     /// # Errors
     /// [`BackendUnusable`].
-    pub fn open(&self, config: &BackendConfig) -> Result<Arc<SwapBackend>, BackendUnusable> {
-        Ok(SwapBackend::new(self.make(config)?))
+    pub fn open(&self, config: &BackendConfig, source: &Path) -> Result<Arc<SwapBackend>, BackendUnusable> {
+        Ok(SwapBackend::new(self.make(config, source)?))
     }
 
     /// The same backend with another credential.
@@ -57,11 +59,12 @@ impl Backends {
     pub fn with_secret(
         &self,
         config: &RegistryConfig,
+        source: &Path,
         secret: Secret,
     ) -> Result<Arc<dyn Backend>, BackendUnusable> {
         let mut config = config.clone();
         config.access.credential = Some(secret);
-        self.make(&BackendConfig::Registry(config))
+        self.make(&BackendConfig::Registry(config), source)
     }
 
     /// The cache directory at `path`.
@@ -78,7 +81,7 @@ impl Backends {
         Ok(cache)
     }
 
-    fn make(&self, config: &BackendConfig) -> Result<Arc<dyn Backend>, BackendUnusable> {
+    fn make(&self, config: &BackendConfig, source: &Path) -> Result<Arc<dyn Backend>, BackendUnusable> {
         match config {
             BackendConfig::LocalFs(LocalFsConfig::Dir(dir)) => Ok(Arc::new(LocalFsBackend::in_dir(dir))),
             BackendConfig::LocalFs(LocalFsConfig::File(file)) => Ok(Arc::new(LocalFsBackend::of_file(file))),
@@ -91,9 +94,17 @@ impl Backends {
                 };
                 Ok(Arc::new(HttpBackend::new(self.client(&access, &http.url)?, &http.url)))
             }
-            BackendConfig::Registry(RegistryConfig { repository, access }) => {
+            BackendConfig::Registry(RegistryConfig { repository, access, p2p_socket }) => {
                 let client = self.client(access, &repository.host)?;
-                Ok(Arc::new(RegistryBackend::new(client, repository.clone())))
+                let registry = Arc::new(RegistryBackend::new(client, repository.clone()));
+                let Some(socket) = p2p_socket else { return Ok(registry) };
+                // The lists of the blobs' pieces stand beside the bootstrap, in the same layer.
+                let lists = source.parent().unwrap_or_else(|| Path::new("."));
+                let p2p = P2pBackend::new(socket, &repository.to_string(), lists, registry);
+                Ok(Arc::new(p2p.map_err(|source| BackendUnusable {
+                    host: socket.display().to_string(),
+                    source: source.into(),
+                })?))
             }
         }
     }
@@ -105,7 +116,7 @@ impl Backends {
             return Ok(client.clone());
         }
         let client = Client::new(options(access))
-            .map_err(|source| BackendUnusable { host: host.to_owned(), source })?;
+            .map_err(|source| BackendUnusable { host: host.to_owned(), source: source.into() })?;
         // Credentials change over a daemon's life; clients that nobody uses any more must not pile up.
         if clients.len() >= 256 {
             clients.clear();

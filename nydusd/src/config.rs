@@ -68,6 +68,8 @@ pub struct RegistryConfig {
     pub repository: Repository,
     /// How to reach it.
     pub access: RegistryAccess,
+    /// Socket of the piece network that is asked first.
+    pub p2p_socket: Option<PathBuf>,
 }
 
 /// How to reach a registry; images that agree on it share one client.

@@ -222,7 +222,7 @@ impl Daemon {
         let BackendConfig::Registry(config) = &image.config().backend else {
             return Err(DaemonError::Argument(format!("{mountpoint} has no registry backend")));
         };
-        image.backend().swap(self.backends.with_secret(config, secret)?);
+        image.backend().swap(self.backends.with_secret(config, image.source(), secret)?);
         Ok(())
     }
 
@@ -271,7 +271,7 @@ impl Daemon {
         source: PathBuf,
         config: ImageConfig,
     ) -> Result<ImageParts, DaemonError> {
-        let backend = self.backends.open(&config.backend)?;
+        let backend = self.backends.open(&config.backend, &source)?;
         let cache = self.backends.cache(&config.cache_dir).map_err(DaemonError::Cache)?;
         let rafs = Rafs::open(&source, &cache, backend.clone(), config.policy.clone())?;
         Ok(ImageParts { mountpoint, rafs, backend, source, config })

@@ -166,7 +166,8 @@ fn registry(options: &mut Section) -> Result<RegistryConfig, ConfigError> {
     let origin = OriginOptions { scheme: scheme(options)?, ..origin(options)? };
     let (connect_timeout, read_timeout, attempts) = timeouts(options)?;
     let access = RegistryAccess { hosts_dirs, credential, origin, connect_timeout, read_timeout, attempts };
-    Ok(RegistryConfig { repository, access })
+    let p2p_socket = options.text("p2p_socket")?.map(Into::into);
+    Ok(RegistryConfig { repository, access, p2p_socket })
 }
 
 type Timeouts = (Option<Duration>, Option<Duration>, Option<u32>);

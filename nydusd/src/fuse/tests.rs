@@ -125,7 +125,7 @@ async fn a_panic_costs_its_request_and_the_session_survives() {
     let image = daemon.mounts().get(&Mountpoint::root()).unwrap();
     image.backend().swap(Arc::new(Buggy));
     assert_eq!(read(at.join("third")).await, [Some(libc::EIO); 2 * THREADS]);
-    let sound = Backends::default().open(&image.config().backend).unwrap();
+    let sound = Backends::default().open(&image.config().backend, image.source()).unwrap();
     image.backend().swap(sound);
     assert_eq!(read(at.join("third")).await, [None; 2 * THREADS]);
     drop(mounted);

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod localfs;
+pub mod p2p;
 pub mod registry;
 
 use std::{fmt, ops::Range, sync::Arc};

@@ -1,0 +1,235 @@
+use std::{
+    collections::VecDeque,
+    os::unix::net::UnixListener as StdListener,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+};
+
+use super::*;
+use crate::backend::localfs::LocalFsBackend;
+
+/// What the daemon does with a read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Does {
+    Answer,
+    BreakOff,
+    Hang,
+    Forget,
+    Refuse,
+}
+
+struct Scene {
+    dir: tempfile::TempDir,
+    blob: BlobId,
+    bytes: Bytes,
+    backend: Arc<dyn Backend>,
+    inner: Arc<Counting>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+/// The image's own backend; counts its reads.
+#[derive(Debug)]
+struct Counting(Arc<LocalFsBackend>, AtomicUsize);
+
+impl Backend for Counting {
+    fn read(
+        self: Arc<Self>,
+        blob: BlobId,
+        range: Range<u64>,
+        priority: Priority,
+    ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(&self.0).read(blob, range, priority)
+    }
+
+    fn name(&self) -> String {
+        self.0.name()
+    }
+}
+
+/// A daemon that does as told, read by read, and answers well from then on.
+async fn daemon(
+    listener: UnixListener,
+    script: Arc<Mutex<VecDeque<Does>>>,
+    bytes: Bytes,
+    asked: Arc<Mutex<Vec<String>>>,
+) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let (script, bytes, asked) = (Arc::clone(&script), bytes.clone(), Arc::clone(&asked));
+        tokio::spawn(async move {
+            while let Some(head) = head(&mut stream).await {
+                asked.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
+                if head.starts_with("PUT") {
+                    let refuses = script.lock().unwrap().front() == Some(&Does::Refuse);
+                    stream.write_all(introduced(refuses)).await.unwrap();
+                    continue;
+                }
+                let does = script.lock().unwrap().pop_front().unwrap_or(Does::Answer);
+                if !serve(&mut stream, &head, does, &bytes).await {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn introduced(refuses: bool) -> &'static [u8] {
+    if refuses {
+        b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"
+    } else {
+        b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"list\":\"name\"}"
+    }
+}
+
+/// The head of a request; its body, if it has one, is read and left aside.
+async fn head(stream: &mut UnixStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase().replace("put ", "PUT ");
+    let len = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; len];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(head)
+}
+
+async fn serve(stream: &mut UnixStream, head: &str, does: Does, bytes: &Bytes) -> bool {
+    let range = head.lines().find_map(|line| line.strip_prefix("range: bytes=")).unwrap();
+    let (first, last) = range.split_once('-').unwrap();
+    let part = bytes.slice(first.parse().unwrap()..last.parse::<usize>().unwrap() + 1);
+    let answer = format!("HTTP/1.1 206 Partial Content\r\ncontent-length: {}\r\n\r\n", part.len());
+    match does {
+        Does::Forget | Does::Refuse => {
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.is_ok()
+        }
+        Does::Hang => {
+            std::future::pending::<()>().await;
+            false
+        }
+        Does::BreakOff => {
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(&part[..part.len() / 2]).await.unwrap();
+            stream.flush().await.unwrap();
+            false
+        }
+        Does::Answer => {
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(&part).await.is_ok()
+        }
+    }
+}
+
+fn scene(script: &[Does], has_list: bool) -> Scene {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes: Bytes = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
+    let blob = BlobId::new(&"ab".repeat(32)).unwrap();
+    std::fs::write(dir.path().join(blob.as_str()), &bytes).unwrap();
+    if has_list {
+        std::fs::write(dir.path().join(format!("{blob}.pieces")), b"a list").unwrap();
+    }
+    let socket = dir.path().join("socket");
+    let asked = Arc::default();
+    if !script.is_empty() {
+        let listener = StdListener::bind(&socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let script = Arc::new(Mutex::new(script.iter().copied().collect()));
+        let listener = UnixListener::from_std(listener).unwrap();
+        tokio::spawn(daemon(listener, script, bytes.clone(), Arc::clone(&asked)));
+    }
+    let inner = Arc::new(Counting(Arc::new(LocalFsBackend::in_dir(dir.path())), AtomicUsize::new(0)));
+    let backend = P2pBackend::new(&socket, "example.com/app", dir.path(), inner.clone()).unwrap();
+    Scene { dir, blob, bytes, backend: Arc::new(backend), inner, asked }
+}
+
+impl Scene {
+    async fn read(&self, range: Range<u64>) {
+        let stream =
+            Arc::clone(&self.backend).read(self.blob.clone(), range.clone(), Priority::Demand).await.unwrap();
+        let parts: Vec<Bytes> = stream.try_collect().await.unwrap();
+        let (start, end) = (usize::try_from(range.start).unwrap(), usize::try_from(range.end).unwrap());
+        assert!(parts.concat() == self.bytes[start..end]);
+    }
+
+    fn own_reads(&self) -> usize {
+        self.inner.1.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn ranges_come_from_the_network_once_it_has_the_list() {
+    let scene = scene(&[Does::Answer], true);
+    scene.read(10..100_000).await;
+    scene.read(5..6).await;
+    assert_eq!(scene.own_reads(), 0);
+    let asked = scene.asked.lock().unwrap();
+    assert_eq!(asked.iter().filter(|line| line.starts_with("PUT")).count(), 1, "{asked:?}");
+    assert!(asked[0].contains("repository=example.com%2fapp"), "{asked:?}");
+    drop(scene.dir);
+}
+
+#[tokio::test]
+async fn without_a_daemon_reads_come_from_the_backend() {
+    let scene = scene(&[], true);
+    scene.read(0..10).await;
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_goes_on_at_the_backend_from_that_byte() {
+    let scene = scene(&[Does::BreakOff], true);
+    scene.read(1000..150_000).await;
+    assert_eq!(scene.own_reads(), 1);
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_started_again_gets_the_list_again() {
+    let scene = scene(&[Does::Answer, Does::Forget, Does::Answer], true);
+    scene.read(0..10).await;
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 0);
+    let puts = scene.asked.lock().unwrap().iter().filter(|line| line.starts_with("PUT")).count();
+    assert_eq!(puts, 2);
+}
+
+#[tokio::test]
+async fn what_is_refused_or_has_no_list_is_not_asked_for_again() {
+    for (script, has_list) in [([Does::Refuse].as_slice(), true), (&[Does::Answer], false)] {
+        let scene = scene(script, has_list);
+        scene.read(0..10).await;
+        scene.read(0..10).await;
+        assert_eq!(scene.own_reads(), 2);
+        assert!(scene.asked.lock().unwrap().len() <= 1);
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_hangs_costs_its_patience_once_and_is_asked_again_later() {
+    let scene = scene(&[Does::Hang], true);
+    let began = Instant::now();
+    scene.read(0..10).await;
+    assert!(began.elapsed() >= PATIENCE);
+    let began = Instant::now();
+    scene.read(0..10).await;
+    assert!(began.elapsed() < PATIENCE);
+    assert_eq!(scene.own_reads(), 2);
+    tokio::time::sleep(AWAY).await;
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 2);
+}
+
+#[tokio::test]
+async fn bytes_that_prove_wrong_are_read_from_the_backend() {
+    let scene = scene(&[Does::Answer], true);
+    scene.read(0..10).await;
+    assert!(scene.backend.distrust(&scene.blob, 0..10));
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 1);
+}
