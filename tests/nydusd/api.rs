@@ -1,6 +1,6 @@
 //! What the API tells and changes.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use nydusd_api::ClientError;
 
@@ -55,8 +55,13 @@ async fn metrics_count_reads() {
     let fs_metrics = nydusd.client.get("/api/v1/metrics?id=/").await.unwrap();
     assert_eq!(fs_metrics["data_read"], 9000);
     assert!(fs_metrics["fop_hits"][9].as_u64().unwrap() > 0);
-    let cache = nydusd.client.get("/api/v1/metrics/blobcache").await.unwrap();
-    assert_eq!(cache["data_all_ready"], true);
+    // Chunks are given to readers first and stored then.
+    let stored = async {
+        while nydusd.client.get("/api/v1/metrics/blobcache").await.unwrap()["data_all_ready"] != true {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), stored).await.expect("everything is stored in the end");
     let backend = nydusd.client.get("/api/v1/metrics/backend?id=/").await.unwrap();
     assert_eq!((&backend["backend_type"], &backend["read_amount_total"]), (&"localfs".into(), &9000.into()));
     assert!(nydusd.client.get("/api/v1/metrics/inflight").await.unwrap().is_null());

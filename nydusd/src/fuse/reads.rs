@@ -76,8 +76,9 @@ impl ReadQueue {
         let attempt = AssertUnwindSafe(|| plan_and_try(&request));
         match catch_unwind(attempt).unwrap_or(Err(FsError::Panic)) {
             Ok(Attempt::Hit(len)) => {
-                BUFFER.with_borrow(|buffer| reply.data(&buffer[..len]));
+                // Before the reply: whoever has the bytes finds the read counted.
                 request.image.counters().read(len, request.started.elapsed());
+                BUFFER.with_borrow(|buffer| reply.data(&buffer[..len]));
             }
             Ok(Attempt::Miss(spans)) => {
                 let queue = Arc::clone(self);
@@ -100,8 +101,8 @@ impl ReadQueue {
         };
         match outcome {
             Ok(bytes) => {
-                reply.data(&bytes);
                 request.image.counters().read(bytes.len(), request.started.elapsed());
+                reply.data(&bytes);
             }
             Err(error) => {
                 let events = Arc::clone(&self.events);

@@ -71,6 +71,14 @@ async fn a_cached_unit_is_read_without_the_blob() {
     let setup = batched();
     let set = setup.open(setup.memory.clone(), ReadPolicy { window: 0, ..quick() });
     setup.assert_reads(&set, place(&setup, 30), 700).await;
+    // Chunks are given to readers first and stored then.
+    let neighbour = place(&setup, 27) as u64;
+    let stored = async {
+        while !set.try_read(BLOB, neighbour, &mut [0; 100]).unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), stored).await.expect("the whole unit is stored in the end");
     set.close().await;
     drop(set);
     let again = CacheDir::open(setup.dir.path()).unwrap();
