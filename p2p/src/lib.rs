@@ -3,6 +3,8 @@
 //! Decisions are pure: functions and state machines over values, told the time. What they decide is done by thin loops
 //! around them; the simulator runs the same decisions over a network that it makes up.
 
+pub mod engine;
+mod error;
 mod id;
 pub mod identity;
 pub mod owner;
@@ -13,7 +15,10 @@ pub mod store;
 pub mod transport;
 mod wants;
 
+pub use error::P2pError;
 pub use id::{NodeId, TaskId, Vouch};
 pub use identity::{ClusterSecret, Identity, Token};
-pub use p2p_pieces::{BitmapError, LayoutError, ListError, PieceBitmap, PieceIndex, PieceLayout, PieceList};
+pub use p2p_pieces::{
+    BitmapError, LayoutError, ListError, PieceBitmap, PieceIndex, PieceLayout, PieceList, PieceLister,
+};
 pub use priority::Priority;

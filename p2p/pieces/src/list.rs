@@ -119,6 +119,15 @@ impl Default for PieceLister {
 }
 
 impl PieceLister {
+    /// Pieces of `piece_size` bytes.
+    ///
+    /// # Errors
+    /// [`LayoutError`] for a size that pieces cannot have.
+    pub fn with_size(piece_size: u32) -> Result<Self, LayoutError> {
+        PieceLayout::new(0, piece_size)?;
+        Ok(Self { piece_size, ..Self::default() })
+    }
+
     /// The blob goes on with `bytes`.
     pub fn update(&mut self, mut bytes: &[u8]) {
         let size = u64::from(self.piece_size);

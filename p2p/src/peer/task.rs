@@ -78,6 +78,12 @@ impl Task {
         self.partners.get(node).map_or(0, |partner| partner.has.held())
     }
 
+    /// Whether a piece is wanted and not here.
+    #[must_use]
+    pub fn wants(&self, piece: PieceIndex) -> bool {
+        self.wants.priority(piece).is_some()
+    }
+
     /// Whether everything that was wanted is here.
     #[must_use]
     pub fn is_satisfied(&self) -> bool {

@@ -1,0 +1,199 @@
+//! One node at work: the pure decisions of [`peer`](crate::peer) and [`owner`](crate::owner), joined to the network, the
+//! disk and the origin.
+//!
+//! One task, the actor, owns all state and never waits for anything but the next event. What takes time (reading and
+//! writing pieces, checking them, fetching them from the origin) it spawns, and hears of the end as an event.
+
+mod actor;
+mod messages;
+mod origin;
+mod owned;
+mod swarm;
+mod upload;
+mod wire;
+
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use origin::{Origin, OriginError};
+
+use crate::{
+    NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
+    store::{Store, Stored},
+    transport::{Event, Transport},
+};
+
+/// Commands that wait.
+const COMMANDS: usize = 256;
+
+/// The members of the cluster and where they are, this node left out or not.
+pub type Members = BTreeMap<NodeId, SocketAddr>;
+
+/// What an engine works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The network.
+    pub transport: Arc<dyn Transport>,
+    /// What comes of it.
+    pub events: mpsc::Receiver<Event>,
+    /// The disk.
+    pub store: Arc<Store>,
+    /// Who is alive.
+    pub members: watch::Receiver<Arc<Members>>,
+    /// Decides what is left to chance.
+    pub seed: u64,
+}
+
+/// What is shared: a blob, and what makes its pieces good ones.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// SHA-256 of the blob.
+    pub blob: [u8; 32],
+    /// Digests of its pieces.
+    pub list: Arc<PieceList>,
+}
+
+impl Content {
+    /// The task of this content.
+    #[must_use]
+    pub fn task(&self) -> TaskId {
+        TaskId::of(self.vouch(&self.list.digest()))
+    }
+
+    fn vouch<'a>(&'a self, list: &'a [u8; 32]) -> Vouch<'a> {
+        Vouch::List { blob: &self.blob, list }
+    }
+}
+
+enum Command {
+    Open {
+        content: Content,
+        stored: Arc<Stored>,
+        origin: Arc<dyn Origin>,
+        opened: oneshot::Sender<()>,
+    },
+    Want {
+        task: TaskId,
+        pieces: Vec<PieceIndex>,
+        priority: Priority,
+        done: oneshot::Sender<Result<(), P2pError>>,
+    },
+}
+
+/// A node at work. Dropping it ends it; [`Self::stop`] waits until it has.
+#[derive(Debug)]
+pub struct Engine {
+    commands: mpsc::Sender<Command>,
+    store: Arc<Store>,
+    stop: CancellationToken,
+    actor: Option<JoinHandle<()>>,
+}
+
+/// A blob that the node takes part in.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    task: TaskId,
+    stored: Arc<Stored>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Engine {
+    /// Starts to work.
+    #[must_use]
+    pub fn start(parts: Parts) -> Self {
+        let (commands, received) = mpsc::channel(COMMANDS);
+        let (stop, store) = (CancellationToken::new(), Arc::clone(&parts.store));
+        let actor = tokio::spawn(actor::Actor::new(parts).run(received, stop.clone()));
+        Self { commands, store, stop, actor: Some(actor) }
+    }
+
+    /// Takes part in the swarm of a blob, whose pieces come from `origin` where no node has them.
+    ///
+    /// # Errors
+    /// [`P2pError`] where its pieces cannot be kept, or the engine stops.
+    pub async fn open(&self, content: Content, origin: Arc<dyn Origin>) -> Result<Blob, P2pError> {
+        let task = content.task();
+        let (store, opening) = (Arc::clone(&self.store), content.clone());
+        let stored = tokio::task::spawn_blocking(move || {
+            store.task(opening.vouch(&opening.list.digest()), opening.list.layout())
+        });
+        let stored = stored.await.map_err(|_| P2pError::Stopping)?;
+        let stored = stored.map_err(|source| P2pError::Store { task, source: Arc::new(source) })?;
+        let (opened, is_open) = oneshot::channel();
+        let command = Command::Open { content, stored: Arc::clone(&stored), origin, opened };
+        self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
+        is_open.await.map_err(|_| P2pError::Stopping)?;
+        Ok(Blob { task, stored, commands: self.commands.clone() })
+    }
+
+    /// Ends the work, and returns when it has ended.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let Some(actor) = self.actor.take() else { return };
+        if let Err(error) = actor.await {
+            tracing::error!("the engine has ended badly: {error}");
+        }
+    }
+}
+
+impl Blob {
+    /// How it is cut.
+    #[must_use]
+    pub fn layout(&self) -> PieceLayout {
+        self.stored.layout()
+    }
+
+    /// Which task it is.
+    #[must_use]
+    pub const fn task(&self) -> TaskId {
+        self.task
+    }
+
+    /// Returns when all pieces that `range` touches are here.
+    ///
+    /// # Errors
+    /// [`P2pError`] where they cannot be had. There is no deadline: that is the caller's.
+    pub async fn fetch(&self, range: Range<u64>, priority: Priority) -> Result<(), P2pError> {
+        let layout = self.layout();
+        if range.end > layout.len() {
+            return Err(P2pError::Range { end: range.end, len: layout.len() });
+        }
+        let (done, is_done) = oneshot::channel();
+        let pieces = layout.touched(range).collect();
+        let command = Command::Want { task: self.task, pieces, priority, done };
+        self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
+        is_done.await.map_err(|_| P2pError::Stopping)?
+    }
+
+    /// Bytes of the blob, fetched where they are not here.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub async fn read(&self, range: Range<u64>, priority: Priority) -> Result<Bytes, P2pError> {
+        self.fetch(range.clone(), priority).await?;
+        let stored = Arc::clone(&self.stored);
+        let len = usize::try_from(range.end - range.start).expect("a blob's range fits this machine");
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = vec![0; len];
+            stored.read_at(&mut bytes, range.start).map(|()| bytes.into())
+        });
+        let task = self.task;
+        let read = read.await.map_err(|_| P2pError::Stopping)?;
+        read.map_err(|source| P2pError::Store { task, source: Arc::new(source) })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests;

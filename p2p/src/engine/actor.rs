@@ -1,0 +1,361 @@
+//! The one task that owns the engine's state.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use p2p_api::peer::Body;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Command, Members, Parts, owned::OwnedTasks, swarm::Swarm, upload::Sending, wire};
+use crate::{
+    NodeId, P2pError, PieceIndex, TaskId,
+    owner::{Instruction, ranked},
+    peer::{Action, Source, Upload, UploadQueue},
+    store::{Standing, Store, StoreError},
+    transport::{Event, Lane, Outgoing, Refused, Transport},
+};
+
+/// Time between two looks at what time alone changes.
+const TICK: Duration = Duration::from_millis(10);
+/// An owner that could not be reached is passed over for so long.
+const PASSED_OVER: Duration = Duration::from_secs(5);
+/// Owners of a task that are tried, the best first.
+const OWNERS: usize = 4;
+/// Leases that a node takes at a time.
+pub(super) const SPARE: usize = 4;
+
+/// The end of something that was spawned.
+pub(super) enum Done {
+    /// The origin gave a piece, or did not.
+    Fetched(TaskId, PieceIndex, Result<Bytes, String>),
+    /// A piece was checked, and stored if it is right.
+    Checked(TaskId, PieceIndex, Source, Result<bool, Arc<StoreError>>),
+    /// A piece was read, to be sent.
+    Loaded(Upload, Result<Bytes, StoreError>),
+}
+
+pub(super) struct Actor {
+    pub(super) me: NodeId,
+    pub(super) transport: Arc<dyn Transport>,
+    store: Arc<Store>,
+    members: watch::Receiver<Arc<Members>>,
+    events: Option<mpsc::Receiver<Event>>,
+    pub(super) swarms: HashMap<TaskId, Swarm>,
+    /// Swarms to which something happened.
+    pub(super) stirred: BTreeSet<TaskId>,
+    pub(super) owned: OwnedTasks,
+    pub(super) uploads: UploadQueue,
+    pub(super) sending: Sending,
+    unreachable: HashMap<NodeId, Duration>,
+    work: JoinSet<Done>,
+    began: Instant,
+    random: fastrand::Rng,
+}
+
+impl Actor {
+    pub(super) fn new(parts: Parts) -> Self {
+        let mut random = fastrand::Rng::with_seed(parts.seed);
+        Self {
+            me: parts.transport.id(),
+            transport: parts.transport,
+            store: parts.store,
+            members: parts.members,
+            events: Some(parts.events),
+            swarms: HashMap::new(),
+            stirred: BTreeSet::new(),
+            owned: OwnedTasks::new(random.u64(..)),
+            uploads: UploadQueue::default(),
+            sending: Sending::default(),
+            unreachable: HashMap::new(),
+            work: JoinSet::new(),
+            began: Instant::now(),
+            random,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
+        let Some(mut events) = self.events.take() else { return };
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let idle = self.is_idle();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(command) = commands.recv() => self.command(command),
+                Some((node, incoming)) = events.recv() => self.incoming(node, incoming),
+                Some(done) = self.work.join_next() => match done {
+                    Ok(done) => self.done(done),
+                    Err(error) => tracing::error!("work on a piece has ended badly: {error}"),
+                },
+                Ok(()) = self.members.changed() => self.members_changed(),
+                _ = ticks.tick(), if !idle => self.tick(),
+            }
+            self.settle();
+        }
+        self.work.shutdown().await;
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.owned.is_busy() && self.swarms.is_empty()
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        self.owned.tick(now);
+        for (id, swarm) in &mut self.swarms {
+            swarm.prune();
+            self.stirred.insert(*id);
+        }
+        if self.unreachable.values().any(|until| *until <= now) {
+            self.unreachable.retain(|_, until| *until > now);
+            self.members_changed();
+        }
+        self.upload();
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Open { content, stored, origin, opened } => {
+                let task = stored.task();
+                if let Some(swarm) = self.swarms.get_mut(&task) {
+                    swarm.origin = origin;
+                } else {
+                    let swarm = Swarm::new(content, stored, origin, self.random.u64(..));
+                    self.swarms.insert(task, swarm);
+                    self.find_owner(task);
+                }
+                // Who does not wait any more needs no answer.
+                opened.send(()).ok();
+            }
+            Command::Want { task, pieces, priority, done } => match self.swarms.get_mut(&task) {
+                Some(swarm) => {
+                    swarm.want(pieces, priority, done);
+                    self.stirred.insert(task);
+                }
+                None => drop(done.send(Err(P2pError::Stopping))),
+            },
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Fetched(task, piece, Ok(bytes)) => self.check(task, piece, Source::Origin, bytes),
+            Done::Fetched(task, piece, Err(reason)) => {
+                if let Some(swarm) = self.swarms.get_mut(&task) {
+                    tracing::debug!(%task, piece = piece.get(), reason, "the origin did not give a piece");
+                    swarm.origin_failed(piece, &reason);
+                    self.stirred.insert(task);
+                }
+            }
+            Done::Checked(task, piece, source, outcome) => self.checked(task, piece, source, outcome),
+            Done::Loaded(upload, Ok(bytes)) => self.send_piece(upload, bytes),
+            Done::Loaded(upload, Err(error)) => {
+                tracing::warn!("a piece cannot be read: {error}");
+                self.uploads.sent(upload.node, 0, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Checks a piece, and stores it if it is right.
+    pub(super) fn check(&mut self, task: TaskId, piece: PieceIndex, source: Source, bytes: Bytes) {
+        let Some(swarm) = self.swarms.get(&task) else { return };
+        let (list, stored) = (Arc::clone(&swarm.content.list), Arc::clone(&swarm.stored));
+        let store = Arc::clone(&self.store);
+        self.work.spawn_blocking(move || {
+            let right = list.vouches_for(piece, &bytes);
+            let put = right.then(|| store.put(&stored, piece, &bytes, Standing::Good)).transpose();
+            Done::Checked(task, piece, source, put.map(|_| right).map_err(Arc::new))
+        });
+    }
+
+    fn checked(
+        &mut self,
+        task: TaskId,
+        piece: PieceIndex,
+        source: Source,
+        outcome: Result<bool, Arc<StoreError>>,
+    ) {
+        let now = self.now();
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        self.stirred.insert(task);
+        match outcome {
+            Ok(true) => {
+                swarm.task.received(now, piece, source);
+                swarm.arrived(piece);
+            }
+            Ok(false) => {
+                tracing::warn!(%task, piece = piece.get(), ?source, "a piece is wrong");
+                swarm.task.spoiled(now, piece, source);
+                if source == Source::Origin {
+                    swarm.origin_failed(piece, "its bytes are not those that the image lists");
+                }
+            }
+            Err(source_error) => {
+                swarm.task.origin_failed(piece);
+                swarm.fail(&P2pError::Store { task, source: source_error });
+            }
+        }
+    }
+
+    /// Does what the decisions say, until they say nothing more.
+    fn settle(&mut self) {
+        let now = self.now();
+        for task in std::mem::take(&mut self.stirred) {
+            let actions = self.swarms.get_mut(&task).map(|swarm| swarm.task.poll(now)).unwrap_or_default();
+            actions.into_iter().for_each(|action| self.act(task, action));
+        }
+        for (task, instruction) in self.owned.poll(now) {
+            self.instruct(task, instruction);
+        }
+    }
+
+    fn act(&mut self, task: TaskId, action: Action) {
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        match action {
+            Action::Greet(node) => {
+                let greeting = wire::greet(task, swarm.layout(), swarm.task.have());
+                swarm.greeted.insert(node);
+                self.say(node, greeting);
+            }
+            Action::Fetch { piece, priority } => {
+                let (origin, range) = (Arc::clone(&swarm.origin), swarm.layout().range(piece));
+                self.work.spawn(async move {
+                    let fetched = origin.fetch(range, priority).await;
+                    Done::Fetched(task, piece, fetched.map_err(|error| crate::error::in_one_line(&error)))
+                });
+            }
+            Action::Part(node) => {
+                swarm.greeted.remove(&node);
+                self.send(task, Action::Part(node));
+            }
+            other => self.send(task, other),
+        }
+    }
+
+    fn send(&mut self, task: TaskId, action: Action) {
+        let owner = self.swarms.get(&task).and_then(|swarm| swarm.owner);
+        match (wire::message(task, action), owner) {
+            (Some((Some(partner), body)), _) => self.say(partner, body),
+            (Some((None, body)), Some(owner)) if owner == self.me => self.tell_owned(self.me, body),
+            (Some((None, body)), Some(owner)) => self.say(owner, body),
+            _ => {}
+        }
+    }
+
+    /// Sends a message, over a new connection if there is none. Who cannot be reached is no partner.
+    pub(super) fn say(&mut self, node: NodeId, body: Body) {
+        let sent = match self.transport.send(node, body.clone()) {
+            Err(Refused::NotConnected) => {
+                let address = self.members.borrow().get(&node).copied();
+                let connected = address
+                    .ok_or(Refused::NotConnected)
+                    .and_then(|address| self.transport.connect(node, address));
+                connected.and_then(|()| self.transport.send(node, body))
+            }
+            other => other,
+        };
+        if let Err(refused) = sent {
+            tracing::debug!(%node, "a message was not sent: {refused}");
+            self.gone(node);
+        }
+    }
+
+    /// Does what an owner says, or passes it on.
+    fn instruct(&mut self, task: TaskId, instruction: Instruction) {
+        let to = match &instruction {
+            Instruction::Grant { node, .. }
+            | Instruction::Partners { node, .. }
+            | Instruction::Holders { node, .. } => *node,
+        };
+        if to == self.me {
+            self.told(task, instruction);
+        } else {
+            let body = wire::instruction(task, instruction, &self.members.borrow());
+            self.say(to, body);
+        }
+    }
+
+    /// Begins to send what the queue says.
+    pub(super) fn upload(&mut self) {
+        let now = self.now();
+        while let Some(upload) = self.uploads.next(self.sending.is_idle(now)) {
+            let Some(swarm) = self.swarms.get(&upload.task) else {
+                self.uploads.sent(upload.node, 0, Duration::ZERO);
+                continue;
+            };
+            self.sending.begin(now, &upload, swarm.layout().piece_len(upload.piece));
+            let stored = Arc::clone(&swarm.stored);
+            self.work.spawn_blocking(move || Done::Loaded(upload, stored.read(upload.piece)));
+        }
+    }
+
+    fn send_piece(&mut self, upload: Upload, bytes: Bytes) {
+        let lane = if upload.priority > crate::Priority::Trace { Lane::Urgent } else { Lane::Background };
+        let (task, piece) = (upload.task, upload.piece.get());
+        let outgoing = Outgoing { task, piece, bytes, lane, limit: None };
+        if self.transport.send_piece(upload.node, outgoing).is_err() {
+            let now = self.now();
+            self.sending.sent(now, upload.node, task, piece);
+            self.uploads.sent(upload.node, 0, Duration::ZERO);
+        }
+    }
+
+    fn members_changed(&mut self) {
+        let tasks: Vec<_> = self.swarms.keys().copied().collect();
+        tasks.into_iter().for_each(|task| self.find_owner(task));
+    }
+
+    /// Joins a task at its owner, if that is another than before.
+    fn find_owner(&mut self, task: TaskId) {
+        let members = Arc::clone(&self.members.borrow_and_update());
+        let nodes = members.keys().copied().filter(|node| *node != self.me).chain([self.me]);
+        let best = ranked(task, nodes, OWNERS);
+        let owner =
+            best.iter().find(|node| !self.unreachable.contains_key(node)).or_else(|| best.first()).copied();
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        if swarm.owner == owner {
+            return;
+        }
+        swarm.owner = owner;
+        swarm.task.owner_changed();
+        self.stirred.insert(task);
+        let join = wire::join(task, swarm.layout(), swarm.task.have(), &swarm.task.leased());
+        match owner {
+            Some(owner) if owner == self.me => self.tell_owned(self.me, join),
+            Some(owner) => self.say(owner, join),
+            None => {}
+        }
+    }
+
+    /// A node is out of reach.
+    pub(super) fn gone(&mut self, node: NodeId) {
+        let now = self.now();
+        for (id, swarm) in &mut self.swarms {
+            swarm.greeted.remove(&node);
+            swarm.task.parted(node);
+            self.stirred.insert(*id);
+        }
+        for _ in 0..self.sending.gone(node) {
+            self.uploads.sent(node, 0, Duration::ZERO);
+        }
+        self.uploads.forget(node);
+        self.owned.gone(node);
+        if self.swarms.values().any(|swarm| swarm.owner == Some(node)) {
+            self.unreachable.insert(node, now + PASSED_OVER);
+            self.members_changed();
+        }
+    }
+}

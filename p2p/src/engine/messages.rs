@@ -1,0 +1,214 @@
+//! What comes in from other nodes. All of it is foreign: what does not fit is left aside.
+
+use std::time::Duration;
+
+use p2p_api::peer::{self, Body};
+
+use super::{actor::Actor, wire};
+use crate::{
+    NodeId, TaskId,
+    owner::Instruction,
+    peer::{Admission, Source, Upload},
+    transport::Incoming,
+};
+
+impl Actor {
+    pub(super) fn incoming(&mut self, node: NodeId, incoming: Incoming) {
+        match incoming {
+            Incoming::Connected(_) => {}
+            Incoming::Message(body) => self.message(node, body),
+            Incoming::Piece { task, piece, bytes } => {
+                let Some(swarm) = self.swarms.get(&task) else { return };
+                // One that comes late, after it was called off, is as good as any.
+                if let Some(piece) = swarm.layout().piece(piece).filter(|piece| swarm.task.wants(*piece)) {
+                    self.check(task, piece, Source::Node(node), bytes);
+                }
+            }
+            Incoming::Sent { task, piece } => {
+                let sent = self.sending.sent(self.now(), node, task, piece);
+                let (len, took) = sent.unwrap_or_default();
+                self.uploads.sent(node, len, took);
+                self.upload();
+            }
+            Incoming::Closed(reason) => {
+                tracing::debug!(%node, "connection closed: {reason}");
+                self.gone(node);
+            }
+        }
+    }
+
+    fn message(&mut self, node: NodeId, body: Body) {
+        match body {
+            Body::Join(_) | Body::Report(_) | Body::Ask(_) | Body::Leave(_) => self.tell_owned(node, body),
+            Body::Partners(_) | Body::Grant(_) | Body::Holders(_) => self.owner_says(node, body),
+            Body::Greet(greet) => self.greeted(node, &greet),
+            Body::Request(request) => self.requested(node, &request),
+            Body::Cancel(cancel) => {
+                let Some(task) = wire::task(&cancel.task) else { return };
+                let Some(swarm) = self.swarms.get(&task) else { return };
+                let Some(piece) = swarm.layout().piece(cancel.piece) else { return };
+                if !self.uploads.cancel(node, task, piece) && self.transport.withdraw(node, task, piece.get())
+                {
+                    self.sending.sent(self.now(), node, task, piece.get());
+                    self.uploads.sent(node, 0, Duration::ZERO);
+                }
+                self.upload();
+            }
+            Body::Have(_) | Body::Part(_) | Body::Busy(_) | Body::Missing(_) => self.partner_says(node, body),
+            // The transport's own, and the membership's.
+            Body::Hello(_) | Body::Piece(_) | Body::Members(_) => {}
+        }
+    }
+
+    /// A message to the owner of a task, from a member or from this node itself.
+    pub(super) fn tell_owned(&mut self, node: NodeId, body: Body) {
+        let now = self.now();
+        match body {
+            Body::Join(join) => {
+                let part = wire::part(join.len, join.piece_size, &join.have);
+                let (Some(task), Some((layout, have))) = (wire::task(&join.task), part) else { return };
+                let holding = wire::pieces(layout, &join.holding);
+                if let Some(index) = self.owned.joined(task, layout) {
+                    index.join(now, node, have, &holding, join.spare.min(64) as usize);
+                }
+            }
+            Body::Report(report) => self.with_owned(&report.task, |index, layout| {
+                let (got, failed) = (wire::pieces(layout, &report.got), wire::pieces(layout, &report.failed));
+                index.report(now, node, &got, &failed, report.lonely);
+            }),
+            Body::Ask(ask) => self.with_owned(&ask.task, |index, layout| {
+                let (pieces, priority) = (wire::pieces(layout, &ask.pieces), wire::priority(ask.priority));
+                index.ask(now, node, &pieces, priority, ask.insists);
+            }),
+            Body::Leave(leave) => self.with_owned(&leave.task, |index, _| index.leave(node)),
+            _ => {}
+        }
+    }
+
+    fn with_owned(&mut self, task: &[u8], act: impl FnOnce(&mut crate::owner::Index, crate::PieceLayout)) {
+        if let Some((index, layout)) = wire::task(task).and_then(|task| self.owned.get(task)) {
+            act(index, layout);
+        }
+    }
+
+    /// A message from the owner of a task; from another node it is left aside.
+    fn owner_says(&mut self, from: NodeId, body: Body) {
+        let task = match &body {
+            Body::Partners(partners) => &partners.task,
+            Body::Grant(grant) => &grant.task,
+            Body::Holders(holders) => &holders.task,
+            _ => return,
+        };
+        let Some(task) = wire::task(task) else { return };
+        let Some(swarm) = self.swarms.get(&task).filter(|swarm| swarm.owner == Some(from)) else { return };
+        let (layout, node) = (swarm.layout(), self.me);
+        let instruction = match body {
+            Body::Partners(message) => {
+                let partners = message.nodes.iter().filter_map(|named| wire::node(&named.id)).collect();
+                Instruction::Partners { node, partners }
+            }
+            Body::Grant(grant) => {
+                let Some(piece) = layout.piece(grant.piece) else { return };
+                let (priority, term) =
+                    (wire::priority(grant.priority), Duration::from_millis(grant.lease_ms.into()));
+                Instruction::Grant { node, piece, priority, term }
+            }
+            Body::Holders(message) => {
+                let holder = |holder: &peer::Holder| {
+                    Some((layout.piece(holder.piece)?, wire::node(&holder.node.as_ref()?.id)?))
+                };
+                Instruction::Holders { node, holders: message.holders.iter().filter_map(holder).collect() }
+            }
+            _ => return,
+        };
+        self.told(task, instruction);
+    }
+
+    /// The owner of a task says something to this node.
+    pub(super) fn told(&mut self, task: TaskId, instruction: Instruction) {
+        let now = self.now();
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        match instruction {
+            Instruction::Grant { piece, priority, .. } => swarm.task.granted(now, piece, priority),
+            Instruction::Partners { partners, .. } => swarm.task.introduced(&partners),
+            Instruction::Holders { holders, .. } => swarm.task.pointed(&holders),
+        }
+        self.stirred.insert(task);
+    }
+
+    fn greeted(&mut self, node: NodeId, greet: &peer::Greet) {
+        let now = self.now();
+        let part = wire::part(greet.len, greet.piece_size, &greet.have);
+        let (Some(task), Some((layout, has))) = (wire::task(&greet.task), part) else { return };
+        let swarm = self.swarms.get_mut(&task).filter(|swarm| swarm.layout() == layout);
+        let taken = swarm.and_then(|swarm| swarm.task.greeted(now, node, has).then_some(swarm));
+        let Some(swarm) = taken else {
+            return self.say(node, Body::Part(peer::Part { task: wire::bytes(task) }));
+        };
+        self.stirred.insert(task);
+        if swarm.greeted.insert(node) {
+            let answer = wire::greet(task, layout, swarm.task.have());
+            self.say(node, answer);
+        }
+    }
+
+    fn partner_says(&mut self, node: NodeId, body: Body) {
+        let now = self.now();
+        let task = match &body {
+            Body::Have(have) => &have.task,
+            Body::Part(part) => &part.task,
+            Body::Busy(busy) => &busy.task,
+            Body::Missing(missing) => &missing.task,
+            _ => return,
+        };
+        let Some((task, swarm)) = wire::task(task).and_then(|task| Some((task, self.swarms.get_mut(&task)?)))
+        else {
+            return;
+        };
+        let layout = swarm.layout();
+        match body {
+            Body::Have(have) => swarm.task.has(node, wire::pieces(layout, &have.pieces)),
+            Body::Part(_) => {
+                swarm.greeted.remove(&node);
+                swarm.task.parted(node);
+            }
+            Body::Busy(busy) => {
+                let retry = Duration::from_millis(busy.retry_ms.into()).min(Duration::from_secs(10));
+                if let Some(piece) = layout.piece(busy.piece) {
+                    swarm.task.busy(now, node, piece, retry);
+                }
+            }
+            Body::Missing(missing) => {
+                if let Some(piece) = layout.piece(missing.piece) {
+                    swarm.task.missing(node, piece);
+                }
+            }
+            _ => {}
+        }
+        self.stirred.insert(task);
+    }
+
+    fn requested(&mut self, node: NodeId, request: &peer::Request) {
+        let Some(task) = wire::task(&request.task) else { return };
+        let swarm = self.swarms.get(&task);
+        let piece = swarm.and_then(|swarm| {
+            let piece = swarm.layout().piece(request.piece)?;
+            swarm.task.have().contains(piece).then_some((piece, swarm.task.held_by(node)))
+        });
+        let Some((piece, held)) = piece else {
+            let (task, piece) = (wire::bytes(task), request.piece);
+            return self.say(node, Body::Missing(peer::Missing { task, piece }));
+        };
+        let upload = Upload { node, task, piece, priority: wire::priority(request.priority), held };
+        let busy = |upload: Upload, retry: Duration| {
+            let (task, piece) = (wire::bytes(upload.task), upload.piece.get());
+            Body::Busy(peer::Busy { task, piece, retry_ms: wire::millis(retry) })
+        };
+        match self.uploads.request(upload) {
+            Admission::Queued => {}
+            Admission::Instead(other, retry) => self.say(other.node, busy(other, retry)),
+            Admission::Busy(retry) => self.say(node, busy(upload, retry)),
+        }
+        self.upload();
+    }
+}

@@ -1,0 +1,119 @@
+//! Between decisions and messages.
+
+use std::time::Duration;
+
+use p2p_api::peer::{self, Body};
+
+use super::Members;
+use crate::{
+    NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId, owner::Instruction, peer::Action,
+};
+
+pub(super) fn bytes(task: TaskId) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(task.as_bytes())
+}
+
+pub(super) fn task(bytes: &[u8]) -> Option<TaskId> {
+    Some(TaskId::from_bytes(bytes.try_into().ok()?))
+}
+
+pub(super) fn node(bytes: &[u8]) -> Option<NodeId> {
+    Some(NodeId(bytes.try_into().ok()?))
+}
+
+/// The pieces of these numbers that the blob has.
+pub(super) fn pieces(layout: PieceLayout, numbers: &[u32]) -> Vec<PieceIndex> {
+    numbers.iter().filter_map(|number| layout.piece(*number)).collect()
+}
+
+pub(super) fn numbers(pieces: &[PieceIndex]) -> Vec<u32> {
+    pieces.iter().map(|piece| piece.get()).collect()
+}
+
+pub(super) fn priority(number: i32) -> Priority {
+    match peer::Priority::try_from(number) {
+        Ok(peer::Priority::Demand) => Priority::Demand,
+        Ok(peer::Priority::ReadAhead) => Priority::ReadAhead,
+        Ok(peer::Priority::Trace) => Priority::Trace,
+        Ok(peer::Priority::Background) | Err(_) => Priority::Background,
+    }
+}
+
+pub(super) fn priority_number(priority: Priority) -> i32 {
+    match priority {
+        Priority::Background => peer::Priority::Background,
+        Priority::Trace => peer::Priority::Trace,
+        Priority::ReadAhead => peer::Priority::ReadAhead,
+        Priority::Demand => peer::Priority::Demand,
+    }
+    .into()
+}
+
+/// A layout and what is there of it, if both are sound.
+pub(super) fn part(len: u64, piece_size: u32, have: &[u8]) -> Option<(PieceLayout, PieceBitmap)> {
+    let layout = PieceLayout::new(len, piece_size).ok()?;
+    Some((layout, PieceBitmap::from_bytes(layout, have).ok()?))
+}
+
+pub(super) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+pub(super) fn greet(task: TaskId, layout: PieceLayout, have: &PieceBitmap) -> Body {
+    let (len, piece_size) = (layout.len(), layout.piece_size());
+    Body::Greet(peer::Greet { task: bytes(task), len, piece_size, have: have.to_bytes().into() })
+}
+
+/// The message that an action is: to whom, where that is a partner, and what. `None` for what is no message alone.
+pub(super) fn message(task: TaskId, action: Action) -> Option<(Option<NodeId>, Body)> {
+    let task = bytes(task);
+    Some(match action {
+        Action::Greet(_) | Action::Fetch { .. } => return None,
+        Action::Part(to) => (Some(to), Body::Part(peer::Part { task })),
+        Action::Request { to, piece, priority } => {
+            let priority = priority_number(priority);
+            (Some(to), Body::Request(peer::Request { task, piece: piece.get(), priority }))
+        }
+        Action::Cancel { to, piece } => (Some(to), Body::Cancel(peer::Cancel { task, piece: piece.get() })),
+        Action::Have { to, pieces } => (Some(to), Body::Have(peer::Have { task, pieces: numbers(&pieces) })),
+        Action::Ask { pieces, priority, insists } => {
+            let (pieces, priority) = (numbers(&pieces), priority_number(priority));
+            (None, Body::Ask(peer::Ask { task, pieces, priority, insists }))
+        }
+        Action::Report { got, failed, lonely } => {
+            let (got, failed) = (numbers(&got), numbers(&failed));
+            (None, Body::Report(peer::Report { task, got, failed, lonely }))
+        }
+    })
+}
+
+pub(super) fn join(task: TaskId, layout: PieceLayout, have: &PieceBitmap, holding: &[PieceIndex]) -> Body {
+    let (len, piece_size, have) = (layout.len(), layout.piece_size(), have.to_bytes().into());
+    let spare = u32::try_from(super::actor::SPARE).unwrap_or(1);
+    Body::Join(peer::Join { task: bytes(task), len, piece_size, have, holding: numbers(holding), spare })
+}
+
+/// The message that an instruction is. Nodes whose address is not known are left out.
+pub(super) fn instruction(task: TaskId, instruction: Instruction, members: &Members) -> Body {
+    let named = |node: NodeId| {
+        let address = members.get(&node).map(ToString::to_string).unwrap_or_default();
+        peer::Node { id: bytes::Bytes::copy_from_slice(&node.0), address }
+    };
+    let task = bytes(task);
+    match instruction {
+        Instruction::Grant { piece, priority, term, .. } => {
+            let (piece, priority, lease_ms) = (piece.get(), priority_number(priority), millis(term));
+            Body::Grant(peer::Grant { task, piece, priority, lease_ms })
+        }
+        Instruction::Partners { partners, .. } => {
+            Body::Partners(peer::Partners { task, nodes: partners.into_iter().map(named).collect() })
+        }
+        Instruction::Holders { holders, .. } => {
+            let holder = |(piece, node): (PieceIndex, NodeId)| peer::Holder {
+                piece: piece.get(),
+                node: Some(named(node)),
+            };
+            Body::Holders(peer::Holders { task, holders: holders.into_iter().map(holder).collect() })
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Why pieces do not come.
+
+use std::sync::Arc;
+
+use crate::{PieceIndex, TaskId, store::StoreError};
+
+/// Why pieces do not come.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum P2pError {
+    /// The origin does not give a piece, again and again.
+    #[error("piece {} of task {task}: the origin does not give it: {reason}", piece.get())]
+    Origin {
+        /// The task.
+        task: TaskId,
+        /// The piece.
+        piece: PieceIndex,
+        /// What it said last.
+        reason: String,
+    },
+    /// Pieces cannot be kept.
+    #[error("task {task} cannot be stored")]
+    Store {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        #[source]
+        source: Arc<StoreError>,
+    },
+    /// A list of digests that is not of this blob.
+    #[error("the list of pieces is of a blob of {listed} bytes, and this one has {len}")]
+    OtherList {
+        /// Bytes of the blob that the list is of.
+        listed: u64,
+        /// Bytes of the blob.
+        len: u64,
+    },
+    /// A range that the blob does not have.
+    #[error("bytes up to {end} of a blob of {len}")]
+    Range {
+        /// Where the range ends.
+        end: u64,
+        /// Bytes of the blob.
+        len: u64,
+    },
+    /// The engine has been stopped.
+    #[error("the engine is stopping")]
+    Stopping,
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn in_one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
