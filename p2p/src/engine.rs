@@ -155,6 +155,12 @@ impl Blob {
         self.task
     }
 
+    /// How many of its pieces are here.
+    #[must_use]
+    pub fn here(&self) -> u32 {
+        self.stored.good().held()
+    }
+
     /// Returns when all pieces that `range` touches are here.
     ///
     /// # Errors

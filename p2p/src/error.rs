@@ -26,14 +26,6 @@ pub enum P2pError {
         #[source]
         source: Arc<StoreError>,
     },
-    /// A list of digests that is not of this blob.
-    #[error("the list of pieces is of a blob of {listed} bytes, and this one has {len}")]
-    OtherList {
-        /// Bytes of the blob that the list is of.
-        listed: u64,
-        /// Bytes of the blob.
-        len: u64,
-    },
     /// A range that the blob does not have.
     #[error("bytes up to {end} of a blob of {len}")]
     Range {

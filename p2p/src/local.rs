@@ -1,0 +1,78 @@
+//! What programs of this node ask for: HTTP on a unix socket.
+//!
+//! ```text
+//! PUT  /v1/blobs/{digest}/pieces?repository=HOST/NAME     the list of the blob's pieces: {"list": "<its BLAKE3>"}
+//! GET  /v1/blobs/{digest}?list=BLAKE3                     a range of the blob (Range, X-Shoal-Priority)
+//! GET  /v1/status                                         what this node shares
+//! ```
+//!
+//! `digest` is `sha256:<hex>`. A repository that is not listed as shared is answered with 403: its content is for those
+//! with its credential alone, and the caller goes to the registry by itself. Whatever does not work out, it can.
+
+mod handlers;
+mod share;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, put},
+};
+use registry::Client;
+
+pub use share::ShareList;
+
+use crate::engine::{Blob, Engine};
+
+/// Longest time for one call.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// Largest list of pieces: that of the most pieces a blob may have.
+const LARGEST_LIST: usize = 24 + 32 * (1 << 20);
+/// Bytes of one answer.
+const LARGEST_RANGE: u64 = 64 << 20;
+/// Blobs that are known at a time.
+const BLOBS: usize = 65_536;
+
+/// What is answered from.
+#[derive(Debug)]
+pub struct Local {
+    engine: Engine,
+    client: Client,
+    share: ShareList,
+    /// By blob and list.
+    blobs: Mutex<HashMap<([u8; 32], [u8; 32]), Blob>>,
+}
+
+impl Local {
+    /// Answers from `engine`; what is not there comes from registries, by `client`, if `share` lists the repository.
+    #[must_use]
+    pub fn new(engine: Engine, client: Client, share: ShareList) -> Self {
+        Self { engine, client, share, blobs: Mutex::default() }
+    }
+
+    /// Ends the engine.
+    pub async fn stop(self) {
+        self.engine.stop().await;
+    }
+
+    fn blobs(&self) -> std::sync::MutexGuard<'_, HashMap<([u8; 32], [u8; 32]), Blob>> {
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The calls.
+pub fn router(local: Arc<Local>) -> Router {
+    Router::new()
+        .route("/v1/blobs/{digest}", get(handlers::read))
+        .route("/v1/blobs/{digest}/pieces", put(handlers::pieces).layer(DefaultBodyLimit::max(LARGEST_LIST)))
+        .route("/v1/status", get(handlers::status))
+        .with_state(local)
+}
+
+#[cfg(test)]
+mod tests;

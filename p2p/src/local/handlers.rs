@@ -1,0 +1,155 @@
+//! One function for each call.
+
+use std::{ops::Range, sync::Arc};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use registry::Repository;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local};
+use crate::{P2pError, PieceList, Priority, engine::Content, source::RegistryOrigin};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Origin {
+    repository: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Listed {
+    list: String,
+}
+
+/// Takes the list of a blob's pieces: from now on its ranges can be read.
+pub(super) async fn pieces(
+    State(local): State<Arc<Local>>,
+    Path(digest): Path<String>,
+    Query(origin): Query<Origin>,
+    body: Bytes,
+) -> Response {
+    let Some(blob) = parse_digest(&digest) else {
+        return refuse(StatusCode::BAD_REQUEST, "not a sha256 digest");
+    };
+    let repository = match Repository::parse(&origin.repository) {
+        Ok(repository) => repository,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    if !local.share.contains(&repository) {
+        return refuse(StatusCode::FORBIDDEN, format!("{repository} is not shared"));
+    }
+    let list = match PieceList::decode(&body) {
+        Ok(list) => Arc::new(list),
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    let name = list.digest();
+    if local.blobs().len() >= BLOBS && !local.blobs().contains_key(&(blob, name)) {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many blobs are known");
+    }
+    let origin = Arc::new(RegistryOrigin::new(local.client.clone(), repository, digest));
+    match timeout(DEADLINE, local.engine.open(Content { blob, list }, origin)).await {
+        Ok(Ok(opened)) => {
+            local.blobs().insert((blob, name), opened);
+            Json(json!({ "list": hex::encode(name) })).into_response()
+        }
+        Ok(Err(error)) => fail(&error),
+        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "not in time"),
+    }
+}
+
+/// Reads a range of a blob.
+pub(super) async fn read(
+    State(local): State<Arc<Local>>,
+    Path(digest): Path<String>,
+    Query(listed): Query<Listed>,
+    headers: HeaderMap,
+) -> Response {
+    let names = parse_digest(&digest).zip(parse_hex(&listed.list));
+    let Some(names) = names else { return refuse(StatusCode::BAD_REQUEST, "not a digest") };
+    let Some(blob) = local.blobs().get(&names).cloned() else {
+        return refuse(StatusCode::NOT_FOUND, "the list of its pieces is not known");
+    };
+    let len = blob.layout().len();
+    let Some(range) = parse_range(&headers, len) else {
+        return refuse(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            format!("a range of at most {LARGEST_RANGE} bytes of {len}"),
+        );
+    };
+    match timeout(DEADLINE, blob.read(range.clone(), parse_priority(&headers))).await {
+        Ok(Ok(bytes)) => {
+            let content = format!("bytes {}-{}/{len}", range.start, range.end - 1);
+            (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, content)], bytes).into_response()
+        }
+        Ok(Err(error)) => fail(&error),
+        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "not in time"),
+    }
+}
+
+/// What this node shares.
+pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
+    let blobs = local.blobs();
+    let blobs: Vec<_> = blobs
+        .iter()
+        .map(|((blob, _), opened)| {
+            let (layout, here) = (opened.layout(), opened.here());
+            json!({
+                "digest": format!("sha256:{}", hex::encode(blob)),
+                "task": opened.task().to_string(),
+                "bytes": layout.len(),
+                "pieces": layout.count(),
+                "pieces_here": here,
+            })
+        })
+        .collect();
+    Json(json!({ "blobs": blobs })).into_response()
+}
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    parse_hex(text.strip_prefix("sha256:")?)
+}
+
+fn parse_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    hex::decode_to_slice(text, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// `bytes=A-B`, which must be there: whole blobs are read in parts.
+fn parse_range(headers: &HeaderMap, len: u64) -> Option<Range<u64>> {
+    let text = headers.get(header::RANGE)?.to_str().ok()?;
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    let range = first..last.checked_add(1)?;
+    (first <= last && range.end <= len && range.end - first <= LARGEST_RANGE).then_some(range)
+}
+
+fn parse_priority(headers: &HeaderMap) -> Priority {
+    match headers.get("x-shoal-priority").and_then(|value| value.to_str().ok()) {
+        Some("background") => Priority::Background,
+        Some("trace") => Priority::Trace,
+        Some("read-ahead") => Priority::ReadAhead,
+        _ => Priority::Demand,
+    }
+}
+
+/// Maps errors to HTTP, once.
+fn fail(error: &P2pError) -> Response {
+    let status = match error {
+        P2pError::Origin { .. } => StatusCode::BAD_GATEWAY,
+        P2pError::Store { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        P2pError::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+        P2pError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    refuse(status, crate::error::in_one_line(error))
+}
+
+fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
+    (status, Json(json!({ "message": message.into() }))).into_response()
+}

@@ -1,0 +1,125 @@
+use axum::{
+    body::Body,
+    http::{Request, StatusCode, header},
+};
+use http_body_util::BodyExt as _;
+use p2p_pieces::PieceLister;
+use registry::{ClientOptions, testing::TestRegistry};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::{
+    NodeId, PieceLayout,
+    engine::{Members, Parts},
+    rate::Rate,
+    store::{Budget, Store},
+    transport::channel::{Network, Uplink, Weather},
+};
+
+struct Scene {
+    registry: TestRegistry,
+    blob: Vec<u8>,
+    digest: String,
+    list: Vec<u8>,
+    nodes: Vec<Router>,
+    _dir: tempfile::TempDir,
+}
+
+async fn scene(nodes: u8) -> Scene {
+    let mut blob = vec![0; 5 * PieceLayout::MIN_SIZE as usize + 99];
+    fastrand::Rng::with_seed(3).fill(&mut blob);
+    let mut lister = PieceLister::with_size(PieceLayout::MIN_SIZE).unwrap();
+    lister.update(&blob);
+    let list = lister.finish().unwrap().encode();
+    let registry = TestRegistry::start().await;
+    let digest = registry.put_blob(blob.clone());
+    let network = Network::new(1, Weather { delay: Duration::from_micros(100), loss: 0.0 });
+    let members: Members = (1..=nodes).map(|node| (NodeId([node; 32]), ([127, 0, 0, 1], 1).into())).collect();
+    let (_, members) = watch::channel(Arc::new(members));
+    let dir = tempfile::tempdir().unwrap();
+    let nodes = (1..=nodes).map(|node| {
+        let rate = Rate::per_second((1 << 30).try_into().unwrap());
+        let (transport, events) = network.attach(NodeId([node; 32]), Uplink { up: rate, down: rate });
+        let budget = Budget { bytes: u64::MAX, keep_free: 0 };
+        let store = Arc::new(Store::open(&dir.path().join(node.to_string()), budget).unwrap());
+        let (transport, members) = (Arc::new(transport), members.clone());
+        let engine = Engine::start(Parts { transport, events, store, members, seed: node.into() });
+        let share = ShareList::new(vec![format!("{}/shared", registry.host())]);
+        let client = Client::new(ClientOptions::default()).unwrap();
+        router(Arc::new(Local::new(engine, client, share)))
+    });
+    let nodes = nodes.collect();
+    Scene { registry, blob, digest, list, nodes, _dir: dir }
+}
+
+impl Scene {
+    async fn put(&self, node: usize, repository: &str, list: &[u8]) -> (StatusCode, Vec<u8>) {
+        let (digest, host) = (&self.digest, self.registry.host());
+        let uri = format!("/v1/blobs/{digest}/pieces?repository={host}/{repository}");
+        self.call(node, Request::put(uri).body(Body::from(list.to_vec())).unwrap()).await
+    }
+
+    async fn get(&self, node: usize, range: &str) -> (StatusCode, Vec<u8>) {
+        let list = blake3::hash(&self.list).to_hex();
+        let uri = format!("/v1/blobs/{}?list={list}", self.digest);
+        let request = Request::get(uri).header(header::RANGE, range).body(Body::empty()).unwrap();
+        self.call(node, request).await
+    }
+
+    async fn call(&self, node: usize, request: Request<Body>) -> (StatusCode, Vec<u8>) {
+        let answered = self.nodes[node].clone().oneshot(request);
+        let answer = tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap().unwrap();
+        let status = answer.status();
+        (status, answer.into_body().collect().await.unwrap().to_bytes().to_vec())
+    }
+}
+
+#[tokio::test]
+async fn ranges_are_read_on_every_node_and_leave_the_registry_once() {
+    let scene = scene(3).await;
+    assert_eq!(scene.digest, format!("sha256:{}", hex::encode(Sha256::digest(&scene.blob))));
+    for node in 0..3 {
+        assert_eq!(scene.put(node, "shared", &scene.list).await.0, StatusCode::OK);
+        let (status, bytes) = scene.get(node, &format!("bytes=10-{}", scene.blob.len() - 1)).await;
+        assert_eq!(status, StatusCode::PARTIAL_CONTENT);
+        assert!(bytes == scene.blob[10..], "node {node}");
+    }
+    let asked = scene.registry.requests().len();
+    assert_eq!(asked, 6, "one request for each piece");
+}
+
+#[tokio::test]
+async fn what_is_not_shared_or_not_known_is_refused() {
+    let scene = scene(1).await;
+    assert_eq!(scene.get(0, "bytes=0-9").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(scene.put(0, "private", &scene.list).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(scene.put(0, "shared", b"rubbish").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(scene.get(0, "bytes=0-9").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(scene.put(0, "shared", &scene.list).await.0, StatusCode::OK);
+    for range in ["bytes=5-4", "bytes=0-999999999", "bytes=-5", "lines=1-2"] {
+        assert_eq!(scene.get(0, range).await.0, StatusCode::RANGE_NOT_SATISFIABLE, "{range}");
+    }
+    assert_eq!(scene.get(0, "bytes=0-9").await.0, StatusCode::PARTIAL_CONTENT);
+}
+
+#[tokio::test]
+async fn a_false_list_spoils_nothing_for_the_true_one() {
+    let scene = scene(2).await;
+    let mut false_list = scene.list.clone();
+    let last = false_list.len() - 1;
+    false_list[last] ^= 1;
+    assert_eq!(scene.put(0, "shared", &false_list).await.0, StatusCode::OK);
+    let uri = format!("/v1/blobs/{}?list={}", scene.digest, blake3::hash(&false_list).to_hex());
+    let end = scene.blob.len() - 1;
+    let request = Request::get(uri).header(header::RANGE, format!("bytes={}-{end}", end - 50));
+    let (status, _) = scene.call(0, request.body(Body::empty()).unwrap()).await;
+    assert_eq!(status, StatusCode::BAD_GATEWAY);
+    for node in 0..2 {
+        assert_eq!(scene.put(node, "shared", &scene.list).await.0, StatusCode::OK);
+        let (status, bytes) = scene.get(node, &format!("bytes={}-{end}", end - 50)).await;
+        assert_eq!(status, StatusCode::PARTIAL_CONTENT);
+        assert!(bytes == scene.blob[end - 50..]);
+    }
+}
