@@ -13,6 +13,7 @@
 //!
 //! All calls block on the disk: from async code they belong on threads for that.
 
+mod files;
 mod flush;
 mod map;
 mod meta;
@@ -27,6 +28,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 pub use meta::Kept;
@@ -187,9 +189,10 @@ impl Store {
         bytes: &[u8],
         standing: Standing,
     ) -> Result<bool, StoreError> {
-        let Some(place) = stored.begin(piece, bytes.len(), standing)? else { return Ok(false) };
+        let Some(place) = stored.files().begin(piece, bytes.len(), standing)? else { return Ok(false) };
         let room = self.shared.reserve(place.more())?;
         place.write(bytes, standing).map_err(|error| room.explain(error))?;
+        stored.touch(SystemTime::now());
         if standing == Standing::Good {
             self.flusher.wrote(stored.files(), bytes.len());
         }
@@ -198,7 +201,7 @@ impl Store {
 
     /// Makes all provisional pieces good: the whole has been checked.
     pub fn confirm(&self, stored: &Stored) {
-        if stored.confirm() {
+        if stored.files().confirm() {
             self.flusher.wrote(stored.files(), 0);
         }
     }
@@ -208,7 +211,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::File`] where the disk does not forget it.
     pub fn forget(&self, stored: &Stored, piece: PieceIndex) -> Result<(), StoreError> {
-        stored.forget(piece)
+        stored.files().forget(piece)
     }
 
     /// Forgets all about a task that is not in use; says whether it did.

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::stored::Files;
+use super::files::Files;
 
 /// How long writes are gathered.
 const GATHER: Duration = Duration::from_millis(500);

@@ -6,14 +6,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::{
-    Budget, Known, StoreError,
-    meta::Meta,
-    stored::{self, Stored},
-};
+use super::{Budget, Known, StoreError, files::Files, meta::Meta, stored::Stored};
 use crate::TaskId;
 
 /// Most tasks that are kept open while nobody uses them.
@@ -133,9 +129,9 @@ impl Table {
         if let Some(stored) = &entry.open {
             return Ok(Some(stored.clone()));
         }
-        match Stored::open(entry.meta, &path) {
-            Ok(stored) => {
-                let stored = Arc::new(stored);
+        match Files::open(entry.meta, &path) {
+            Ok(files) => {
+                let stored = Arc::new(Stored::new(files));
                 entry.open = Some(stored.clone());
                 self.close_unused();
                 Ok(Some(stored))
@@ -160,7 +156,7 @@ impl Table {
             fs::remove_dir_all(&begun).map_err(failed)?;
         }
         fs::create_dir(&begun).map_err(failed)?;
-        let stored = Arc::new(Stored::create(meta, &begun).map_err(failed)?);
+        let stored = Arc::new(Stored::new(Files::create(meta, &begun).map_err(failed)?));
         fs::rename(&begun, &path).map_err(failed)?;
         File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
         let entry = Entry { meta, bytes: 0, used: SystemTime::now(), open: Some(stored.clone()) };
@@ -197,17 +193,17 @@ impl Table {
         let directory = self.directory.clone();
         for entry in self.entries.values_mut().filter(|entry| !entry.in_use()) {
             let Some(stored) = entry.open.as_ref().filter(|stored| stored.is_clean()) else { continue };
-            entry.bytes = stored.release_unknown();
+            entry.bytes = stored.files().release_unknown();
             entry.used = entry.used();
             entry.open = None;
-            stored::set_last_used(&directory.join(hex::encode(entry.meta.task.as_bytes())), entry.used);
+            set_last_used(&directory.join(hex::encode(entry.meta.task.as_bytes())), entry.used);
         }
     }
 
     /// Notes for the next start when each task was used.
     pub(super) fn note_uses(&self) {
         for entry in self.entries.values().filter(|entry| entry.open.is_some()) {
-            stored::set_last_used(&self.path(entry.meta.task), entry.used());
+            set_last_used(&self.path(entry.meta.task), entry.used());
         }
     }
 }
@@ -218,7 +214,19 @@ fn read_task(path: &Path) -> io::Result<Entry> {
     if path.file_name().and_then(|name| name.to_str()) != Some(&hex::encode(meta.task.as_bytes())) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "named otherwise than it is"));
     }
-    let stored = Stored::open(meta, path)?;
-    let bytes = stored.release_unknown();
-    Ok(Entry { meta, bytes, used: stored::last_used(path), open: None })
+    let bytes = Files::open(meta, path)?.release_unknown();
+    Ok(Entry { meta, bytes, used: last_used(path), open: None })
+}
+
+/// When a task that is not open was last used: kept as the time of its meta file.
+fn last_used(directory: &Path) -> SystemTime {
+    let modified = fs::metadata(directory.join("meta.json")).and_then(|meta| meta.modified());
+    modified.unwrap_or(UNIX_EPOCH)
+}
+
+fn set_last_used(directory: &Path, used: SystemTime) {
+    let set = File::options().write(true).open(directory.join("meta.json"));
+    if let Err(error) = set.and_then(|file| file.set_modified(used)) {
+        tracing::debug!(%error, "cannot note when a task was used");
+    }
 }
