@@ -107,7 +107,20 @@ pub struct Store {
 #[derive(Debug)]
 struct Shared {
     table: Mutex<Table>,
-    _lock: File,
+    _lock: DirectoryLock,
+}
+
+/// Keeps other processes out.
+#[derive(Debug)]
+struct DirectoryLock(File);
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child process that is being started has the file as well, for a moment.
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "cannot unlock the store");
+        }
+    }
 }
 
 /// A task that the store has something of.
@@ -137,7 +150,7 @@ impl Store {
             TryLockError::Error(error) => failed(error),
         })?;
         let table = Table::read(directory, budget).map_err(failed)?;
-        let shared = Shared { table: Mutex::new(table), _lock: lock };
+        let shared = Shared { table: Mutex::new(table), _lock: DirectoryLock(lock) };
         let flusher = Flusher::start().map_err(failed)?;
         Ok(Self { flusher, shared })
     }
