@@ -3,13 +3,7 @@
 mod handlers;
 mod metrics;
 
-use std::{
-    io,
-    os::unix::{fs::PermissionsExt, net::UnixStream as StdUnixStream},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -20,7 +14,7 @@ use axum::{
     routing::{get, post, put},
 };
 use nydusd_api::ApiError;
-use tokio::net::UnixListener;
+use service::socket::Socket;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,59 +25,12 @@ use crate::{
 /// Longest time for one call.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A socket that is listened to, and removed at the end.
-#[derive(Debug)]
-pub(crate) struct ControlSocket {
-    file: SocketFile,
-    listener: UnixListener,
-}
-
-/// The socket in the file system; removed when dropped.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = remove_if_there(&self.0) {
-            tracing::warn!("the socket {} stays: {error}", self.0.display());
-        }
-    }
-}
-
-impl ControlSocket {
-    /// Listens at `path`. A socket that nobody answers at is replaced; only the owner may connect.
-    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        if StdUnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers at this socket"));
-        }
-        // Bound under another name first: there is no moment at which others may connect.
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let private = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        remove_if_there(&private)?;
-        let listener = UnixListener::bind(&private)?;
-        let settled = std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))
-            .and_then(|()| std::fs::rename(&private, path));
-        if let Err(error) = settled {
-            remove_if_there(&private)?;
-            return Err(error);
-        }
-        Ok(Self { file: SocketFile(path.to_owned()), listener })
-    }
-
-    /// Answers calls until `stop`, and calls under way a little longer.
-    pub(crate) async fn serve(self, daemon: Arc<Daemon>, stop: CancellationToken) -> io::Result<()> {
-        let _file = self.file;
-        axum::serve(self.listener, router(daemon))
-            .with_graceful_shutdown(async move { stop.cancelled().await })
-            .await
-    }
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// Answers calls until `stop`, and calls under way a little longer.
+pub(crate) async fn serve(socket: Socket, daemon: Arc<Daemon>, stop: CancellationToken) -> io::Result<()> {
+    let _file = socket.file;
+    axum::serve(socket.listener, router(daemon))
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
 }
 
 fn router(daemon: Arc<Daemon>) -> Router {
@@ -135,22 +82,5 @@ impl IntoResponse for DaemonError {
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY"),
         };
         error(status, code, format!("{:#}", anyhow::Error::new(self)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("api.sock");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let live = ControlSocket::bind(&path).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(ControlSocket::bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        drop(live);
     }
 }

@@ -10,13 +10,18 @@ use std::{
 
 use anyhow::Context;
 use nydusd_api::{FsType, MountRequest, mount_fuse};
-use service::{exit::UsageError, shutdown, telemetry};
+use service::{
+    exit::UsageError,
+    shutdown,
+    socket::{Access, Socket},
+    telemetry,
+};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::Cli,
-    control::ControlSocket,
+    control,
     daemon::{Daemon, Identity},
     fuse::{FuseAdapter, Session, inherited, set_read_ahead},
     memory,
@@ -48,7 +53,7 @@ async fn serve(cli: Cli) -> anyhow::Result<()> {
     let daemon = Daemon::new(identity, Handle::current(), stop.clone());
     let socket = match &cli.apisock {
         Some(path) => Some(
-            ControlSocket::bind(path)
+            Socket::bind(path, Access::Owner)
                 .with_context(|| format!("the API cannot listen at {}", path.display()))?,
         ),
         None => None,
@@ -71,7 +76,7 @@ async fn serve(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// Returns when the daemon is told to end, or its file system is unmounted.
-async fn serve_calls(daemon: &Arc<Daemon>, socket: Option<ControlSocket>, stop: &CancellationToken) {
+async fn serve_calls(daemon: &Arc<Daemon>, socket: Option<Socket>, stop: &CancellationToken) {
     let unmounted = async {
         match daemon.session() {
             Some(session) => session.ended().await,
@@ -81,7 +86,7 @@ async fn serve_calls(daemon: &Arc<Daemon>, socket: Option<ControlSocket>, stop: 
     };
     let calls = async {
         let Some(socket) = socket else { return stop.cancelled().await };
-        let served = socket.serve(Arc::clone(daemon), stop.clone());
+        let served = control::serve(socket, Arc::clone(daemon), stop.clone());
         let late = async {
             stop.cancelled().await;
             tokio::time::sleep(END_PATIENCE).await;

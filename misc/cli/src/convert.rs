@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Context;
 use builder::{Compressor, ConvertOptions, DigestAlgorithm, Platforms, Report};
 use clap::ValueEnum;
-use service::{exit::UsageError, shutdown};
+use service::{exit::UsageError, shutdown, size};
 
 use crate::{output, platform::Platform, registries::RegistryArgs};
 
@@ -137,16 +137,7 @@ fn show(report: &Report) -> std::io::Result<()> {
 
 /// Reads `262144`, `256KiB`, `1MiB`.
 fn chunk_size(text: &str) -> Result<u32, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        _ => return Err("units are KiB and MiB".into()),
-    };
-    let number: u32 = number.parse().map_err(|error| format!("{error}"))?;
-    let bytes = number.checked_mul(1 << shift).ok_or("too large")?;
+    let bytes: u32 = size::parse(text)?.try_into().map_err(|_| "too large")?;
     match bytes.is_power_of_two() && (4 << 10..=16 << 20).contains(&bytes) {
         true => Ok(bytes),
         false => Err("it must be a power of two from 4KiB to 16MiB".into()),

@@ -1,6 +1,8 @@
-//! What every Shoal binary needs: logging, shutdown, version, exit codes.
+//! What every Shoal binary needs: logging, shutdown, sockets, sizes, version, exit codes.
 
 pub mod exit;
 pub mod shutdown;
+pub mod size;
+pub mod socket;
 pub mod telemetry;
 pub mod version;
