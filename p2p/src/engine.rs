@@ -25,6 +25,7 @@ pub use origin::{Origin, OriginError};
 
 use crate::{
     NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
+    membership::Told,
     store::{Store, Stored},
     transport::{Event, Transport},
 };
@@ -46,6 +47,8 @@ pub struct Parts {
     pub store: Arc<Store>,
     /// Who is alive.
     pub members: watch::Receiver<Arc<Members>>,
+    /// Takes the lists of members that others send.
+    pub told: mpsc::Sender<Told>,
     /// Decides what is left to chance.
     pub seed: u64,
 }

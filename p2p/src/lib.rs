@@ -8,6 +8,7 @@ mod error;
 mod id;
 pub mod identity;
 pub mod local;
+pub mod membership;
 pub mod owner;
 pub mod peer;
 mod priority;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Command, Members, Parts, owned::OwnedTasks, swarm::Swarm, upload::Sending, wire};
 use crate::{
     NodeId, P2pError, PieceIndex, TaskId,
+    membership::Told,
     owner::{Instruction, ranked},
     peer::{Action, Source, Upload, UploadQueue},
     store::{Standing, Store, StoreError},
@@ -48,6 +49,7 @@ pub(super) struct Actor {
     pub(super) transport: Arc<dyn Transport>,
     store: Arc<Store>,
     members: watch::Receiver<Arc<Members>>,
+    pub(super) told: mpsc::Sender<Told>,
     events: Option<mpsc::Receiver<Event>>,
     pub(super) swarms: HashMap<TaskId, Swarm>,
     /// Swarms to which something happened.
@@ -69,6 +71,7 @@ impl Actor {
             transport: parts.transport,
             store: parts.store,
             members: parts.members,
+            told: parts.told,
             events: Some(parts.events),
             swarms: HashMap::new(),
             stirred: BTreeSet::new(),

@@ -55,8 +55,14 @@ impl Actor {
                 self.upload();
             }
             Body::Have(_) | Body::Part(_) | Body::Busy(_) | Body::Missing(_) => self.partner_says(node, body),
-            // The transport's own, and the membership's.
-            Body::Hello(_) | Body::Piece(_) | Body::Members(_) => {}
+            Body::Members(members) => {
+                // One that does not fit is lost: the next comes soon.
+                if self.told.try_send((node, members)).is_err() {
+                    tracing::debug!(%node, "a list of members is left aside");
+                }
+            }
+            // The transport's own.
+            Body::Hello(_) | Body::Piece(_) => {}
         }
     }
 

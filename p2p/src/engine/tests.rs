@@ -97,7 +97,14 @@ impl Cluster {
             let budget = Budget { bytes: u64::MAX, keep_free: 0 };
             let store = Arc::new(Store::open(&dir.path().join(number.to_string()), budget).unwrap());
             let (transport, members) = (Arc::new(transport), watched.clone());
-            Engine::start(Parts { transport, events, store, members, seed: number as u64 })
+            Engine::start(Parts {
+                transport,
+                events,
+                store,
+                members,
+                told: tokio::sync::mpsc::channel(1).0,
+                seed: number as u64,
+            })
         });
         let engines = engines.collect();
         let server = Arc::new(Server {

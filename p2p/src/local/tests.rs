@@ -44,8 +44,15 @@ async fn scene(nodes: u8) -> Scene {
         let (transport, events) = network.attach(NodeId([node; 32]), Uplink { up: rate, down: rate });
         let budget = Budget { bytes: u64::MAX, keep_free: 0 };
         let store = Arc::new(Store::open(&dir.path().join(node.to_string()), budget).unwrap());
-        let (transport, members) = (Arc::new(transport), members.clone());
-        let engine = Engine::start(Parts { transport, events, store, members, seed: node.into() });
+        let transport = Arc::new(transport);
+        let engine = Engine::start(Parts {
+            transport,
+            events,
+            store,
+            members: members.clone(),
+            told: tokio::sync::mpsc::channel(1).0,
+            seed: node.into(),
+        });
         let share = ShareList::new(vec![format!("{}/shared", registry.host())]);
         let client = Client::new(ClientOptions::default()).unwrap();
         router(Arc::new(Local::new(engine, client, share)))
