@@ -195,6 +195,16 @@ pub fn keep_token(directory: &Path, token: &Token) -> Result<Token, IdentityErro
     token_of(bytes, path)
 }
 
+/// Keeps a token in `directory` in place of another.
+///
+/// # Errors
+/// [`IdentityError`] where it cannot be kept.
+pub fn replace_token(directory: &Path, token: &Token) -> Result<(), IdentityError> {
+    let path = directory.join("token");
+    state::replace(&path, token.to_string().as_bytes())
+        .map_err(|source| IdentityError::State { path, source })
+}
+
 fn token_of(bytes: Vec<u8>, path: PathBuf) -> Result<Token, IdentityError> {
     let text = String::from_utf8(bytes).ok();
     text.and_then(|text| text.parse().ok()).ok_or(IdentityError::Damaged(path))

@@ -3,6 +3,8 @@
 //! Decisions are pure: functions and state machines over values, told the time. What they decide is done by thin loops
 //! around them; the simulator runs the same decisions over a network that it makes up.
 
+pub mod cli;
+pub mod config;
 pub mod engine;
 mod error;
 mod id;
@@ -13,6 +15,7 @@ pub mod owner;
 pub mod peer;
 mod priority;
 pub mod rate;
+pub mod run;
 pub mod source;
 pub mod store;
 pub mod transport;

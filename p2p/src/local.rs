@@ -3,7 +3,7 @@
 //! ```text
 //! PUT  /v1/blobs/{digest}/pieces?repository=HOST/NAME     the list of the blob's pieces: {"list": "<its BLAKE3>"}
 //! GET  /v1/blobs/{digest}?list=BLAKE3                     a range of the blob (Range, X-Shoal-Priority)
-//! GET  /v1/status                                         what this node shares
+//! GET  /v1/status                                         this node, the members it sees, what it shares
 //! ```
 //!
 //! `digest` is `sha256:<hex>`. A repository that is not listed as shared is answered with 403: its content is for those
@@ -14,7 +14,7 @@ mod share;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,10 +24,14 @@ use axum::{
     routing::{get, put},
 };
 use registry::Client;
+use tokio::sync::watch;
 
 pub use share::ShareList;
 
-use crate::engine::{Blob, Engine};
+use crate::{
+    NodeId,
+    engine::{Blob, Engine, Members},
+};
 
 /// Longest time for one call.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -38,21 +42,33 @@ const LARGEST_RANGE: u64 = 64 << 20;
 /// Blobs that are known at a time.
 const BLOBS: usize = 65_536;
 
+/// Blobs by their digest and that of their list.
+type Blobs = HashMap<([u8; 32], [u8; 32]), Blob>;
+
+/// This node and the others, as it sees them.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its name.
+    pub id: NodeId,
+    /// Who is alive.
+    pub members: watch::Receiver<Arc<Members>>,
+}
+
 /// What is answered from.
 #[derive(Debug)]
 pub struct Local {
     engine: Engine,
     client: Client,
     share: ShareList,
-    /// By blob and list.
-    blobs: Mutex<HashMap<([u8; 32], [u8; 32]), Blob>>,
+    node: Node,
+    blobs: Mutex<Blobs>,
 }
 
 impl Local {
     /// Answers from `engine`; what is not there comes from registries, by `client`, if `share` lists the repository.
     #[must_use]
-    pub fn new(engine: Engine, client: Client, share: ShareList) -> Self {
-        Self { engine, client, share, blobs: Mutex::default() }
+    pub fn new(engine: Engine, client: Client, share: ShareList, node: Node) -> Self {
+        Self { engine, client, share, node, blobs: Mutex::default() }
     }
 
     /// Ends the engine.
@@ -60,7 +76,7 @@ impl Local {
         self.engine.stop().await;
     }
 
-    fn blobs(&self) -> std::sync::MutexGuard<'_, HashMap<([u8; 32], [u8; 32]), Blob>> {
+    fn blobs(&self) -> MutexGuard<'_, Blobs> {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -54,6 +54,7 @@ const PLACES: [(&str, &[&str]); 4] = [
             "misc/cli/",
             "builder/src/",
             "nydusd/src/",
+            "p2p/src/",
             "snapshotter/src/",
             "tests/src/bin/",
             "tests/swarm/src/bin/",

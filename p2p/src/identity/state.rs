@@ -48,6 +48,16 @@ pub(super) fn create(path: &Path, bytes: &[u8]) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Writes a file whole or not at all, in place of another, durable on return.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -63,6 +73,16 @@ mod tests {
         assert_eq!(create(&path, b"two").unwrap(), b"one");
         assert_eq!(read(&path).unwrap().unwrap(), b"one");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing temporary is left");
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_is_whole_and_still_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        create(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(super) async fn read(
     }
 }
 
-/// What this node shares.
+/// This node, the members it sees, and what it shares.
 pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
     let blobs = local.blobs();
     let blobs: Vec<_> = blobs
@@ -108,7 +108,13 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
             })
         })
         .collect();
-    Json(json!({ "blobs": blobs })).into_response()
+    let members = local.node.members.borrow();
+    let members: Vec<_> = members
+        .iter()
+        .map(|(id, address)| json!({ "node": hex::encode(id.0), "address": address.to_string() }))
+        .collect();
+    let node = hex::encode(local.node.id.0);
+    Json(json!({ "node": node, "members": members, "blobs": blobs })).into_response()
 }
 
 fn parse_digest(text: &str) -> Option<[u8; 32]> {

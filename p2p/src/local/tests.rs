@@ -55,7 +55,8 @@ async fn scene(nodes: u8) -> Scene {
         });
         let share = ShareList::new(vec![format!("{}/shared", registry.host())]);
         let client = Client::new(ClientOptions::default()).unwrap();
-        router(Arc::new(Local::new(engine, client, share)))
+        let node = super::Node { id: NodeId([node; 32]), members: members.clone() };
+        router(Arc::new(Local::new(engine, client, share, node)))
     });
     let nodes = nodes.collect();
     Scene { registry, blob, digest, list, nodes, _dir: dir }

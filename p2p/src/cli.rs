@@ -1,0 +1,117 @@
+//! Flags of `p2pd`.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use service::{exit, telemetry::LogArgs, version};
+
+const EXAMPLES: &str = "\
+Examples:
+  The first node of a cluster, and the string that others join with:
+    p2pd up --share 'registry.example.com/*'
+    p2pd token
+
+  Every other node:
+    p2pd up --join shoal1-... --share 'registry.example.com/*'";
+
+/// Nodes feed each other, and a registry sends about one copy
+#[derive(Debug, Parser)]
+#[command(name = "p2pd", version = version::LONG, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it")]
+    pub log: LogArgs,
+}
+
+/// What p2pd can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve this node
+    #[command(visible_alias = "up")]
+    Peer(Box<PeerArgs>),
+    /// Print the string that other nodes join this node's cluster with
+    Token {
+        /// Directory of the node's state
+        #[arg(long, value_name = "DIR", env = "SHOAL_P2PD_ROOT", default_value = crate::config::ROOT)]
+        root: PathBuf,
+    },
+}
+
+/// Flags of `p2pd peer`. Each wins over its environment variable, that over the file, and that over the default.
+#[derive(Debug, Default, Args)]
+pub struct PeerArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "SHOAL_P2PD_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where other nodes reach this one, by TCP and UDP [default: 0.0.0.0:4700]
+    #[arg(long, value_name = "ADDR:PORT", env = "SHOAL_P2PD_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// What other nodes are told to reach this one at, with a port or without [default: the address listened on, or
+    /// that of the default route]
+    #[arg(long, value_name = "ADDR", env = "SHOAL_P2PD_ADVERTISE")]
+    pub advertise: Option<String>,
+    /// Join the cluster of this token; without one the first start begins a cluster
+    #[arg(long, value_name = "TOKEN", env = "SHOAL_JOIN", hide_env_values = true)]
+    pub join: Option<String>,
+    /// File of that token
+    #[arg(long, value_name = "FILE", env = "SHOAL_JOIN_FILE")]
+    pub join_file: Option<PathBuf>,
+    /// Directory for state and pieces [default: /var/lib/shoal/p2p]
+    #[arg(long, value_name = "DIR", env = "SHOAL_P2PD_ROOT")]
+    pub root: Option<PathBuf>,
+    /// Socket for programs of this node [default: /run/shoal/p2pd.sock]
+    #[arg(long, value_name = "PATH", env = "SHOAL_P2PD_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// Group that may use the socket, by name or number [default: our own]
+    #[arg(long, value_name = "GROUP", env = "SHOAL_P2PD_SOCKET_GROUP")]
+    pub socket_group: Option<String>,
+    /// Repository whose content every member and all who may use the socket may read: HOST/NAME, or HOST/PREFIX*; may be
+    /// given several times
+    #[arg(long, value_name = "PATTERN", env = "SHOAL_P2PD_SHARE", value_delimiter = ',')]
+    pub share: Vec<String>,
+    /// Most bytes of pieces on disk [default: 16GiB]
+    #[arg(long, value_name = "SIZE", env = "SHOAL_P2PD_BUDGET")]
+    pub budget: Option<String>,
+    /// Bytes of the disk that stay free [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "SHOAL_P2PD_KEEP_FREE")]
+    pub keep_free: Option<String>,
+    /// Directory of <host>/hosts.toml; may be given several times [default: /etc/containerd/certs.d, /etc/docker/certs.d]
+    #[arg(long = "hosts-dir", value_name = "DIR", env = "SHOAL_P2PD_HOSTS_DIRS", value_delimiter = ',')]
+    pub hosts_dirs: Vec<PathBuf>,
+    /// Check the configuration and end
+    #[arg(long)]
+    pub check_config: bool,
+    /// Print the configuration as it would be used, without the token, and end
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+impl Cli {
+    /// Flags from the command line; what to exit with where they are wrong or ask for help.
+    ///
+    /// # Errors
+    /// The exit code.
+    pub fn from_args() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            // Nobody to tell where stderr is gone.
+            drop(error.print());
+            if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn up_is_peer_with_every_default() {
+        let Command::Peer(args) = Cli::try_parse_from(["p2pd", "up"]).unwrap().command else {
+            panic!("peer")
+        };
+        assert!(args.config.is_none() && args.listen.is_none() && args.share.is_empty());
+    }
+}
