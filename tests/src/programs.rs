@@ -14,7 +14,7 @@ use crate::command::{command, output};
 
 /// Building without a cache takes minutes on a small machine.
 const BUILD: Duration = Duration::from_secs(1800);
-const PACKAGES: [&str; 4] = ["builder", "nydusd", "shoal", "snapshotter"];
+const PACKAGES: [&str; 5] = ["builder", "nydusd", "p2p", "shoal", "snapshotter"];
 
 /// Path of one of our programs.
 ///

@@ -2,15 +2,21 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Write, copy},
+    io::{Read, empty},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest as _, Sha256};
 
-use crate::{command::command, daemon::Daemon, image::Layout};
+use crate::{
+    command::command,
+    daemon::Daemon,
+    http::{Answer, Call},
+    image::Layout,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -69,23 +75,32 @@ impl Registry {
     pub fn push(&self, layout: &Layout, repository: &str, tag: &str) -> Result<()> {
         let (descriptor, manifest) = layout.manifest()?;
         for blob in manifest.layers().iter().chain([manifest.config()]) {
-            let digest = blob.digest();
-            let start = self.call("POST", &format!("/v2/{repository}/blobs/uploads/"), "", None)?;
-            let location = start.header("location").context("the registry names no place to upload to")?;
-            let path =
-                location.split_once("://").map_or(location, |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
-            let separator = if path.contains('?') { '&' } else { '?' };
-            let file = layout.blob(digest.digest());
-            self.call(
-                "PUT",
-                &format!("{path}{separator}digest={digest}"),
-                "application/octet-stream",
-                Some(&file),
-            )?;
+            self.upload(repository, blob.digest().as_ref(), &layout.blob(blob.digest().digest()))?;
         }
         let file = layout.blob(descriptor.digest().digest());
         let path = format!("/v2/{repository}/manifests/{tag}");
         self.call("PUT", &path, descriptor.media_type().as_ref(), Some(&file))?;
+        Ok(())
+    }
+
+    /// Pushes a file as a blob, and gives its digest.
+    ///
+    /// # Errors
+    /// Where the registry refuses it.
+    pub fn push_blob(&self, repository: &str, file: &Path) -> Result<String> {
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(fs::read(file)?)));
+        self.upload(repository, &digest, file)?;
+        Ok(digest)
+    }
+
+    fn upload(&self, repository: &str, digest: &str, file: &Path) -> Result<()> {
+        let start = self.call("POST", &format!("/v2/{repository}/blobs/uploads/"), "", None)?;
+        let location = start.header("location").context("the registry names no place to upload to")?;
+        let path =
+            location.split_once("://").map_or(location, |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{separator}digest={digest}");
+        self.call("PUT", &path, "application/octet-stream", Some(file))?;
         Ok(())
     }
 
@@ -99,23 +114,21 @@ impl Registry {
     }
 
     fn call(&self, method: &str, path: &str, content_type: &str, body: Option<&Path>) -> Result<Answer> {
-        let what = || format!("{method} {path}");
-        let mut stream = TcpStream::connect_timeout(&self.address, TIMEOUT).with_context(what)?;
+        let stream = TcpStream::connect_timeout(&self.address, TIMEOUT).context("connect to the registry")?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        let file = body.map(File::open).transpose().with_context(what)?;
-        let length = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|meta| meta.len()))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\
-             Content-Type: {content_type}\r\nAccept: application/vnd.oci.image.manifest.v1+json, \
-             application/vnd.oci.image.index.v1+json\r\n\r\n",
-            self.address
-        )?;
-        if let Some(mut file) = file {
-            copy(&mut file, &mut stream).with_context(what)?;
-        }
-        let answer = Answer::read(BufReader::new(stream)).with_context(what)?;
-        ensure!((200..300).contains(&answer.status), "{}: {}", what(), String::from_utf8_lossy(&answer.body));
+        let (body, length): (Box<dyn Read>, u64) = match body {
+            Some(file) => {
+                let file = File::open(file)?;
+                let length = file.metadata()?.len();
+                (Box::new(file), length)
+            }
+            None => (Box::new(empty()), 0),
+        };
+        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        let headers = [("Content-Type", content_type), ("Accept", accept)];
+        let host = &self.address.to_string();
+        let answer = Call { method, path, host, headers: &headers }.over(stream, body, length)?;
+        ensure!((200..300).contains(&answer.status), "{method} {path}: {}", answer.text());
         Ok(answer)
     }
 }
@@ -140,35 +153,4 @@ fn serve(dir: &Path, address: SocketAddr) -> Result<Daemon> {
     let mut daemon = Daemon::start("docker-registry", registry.arg(&config), &dir.join("registry.log"))?;
     daemon.wait_ready(Duration::from_secs(30), || TcpStream::connect(address).is_ok())?;
     Ok(daemon)
-}
-
-struct Answer {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn read(mut stream: impl BufRead) -> Result<Self> {
-        let mut line = String::new();
-        stream.read_line(&mut line)?;
-        let status = line.split(' ').nth(1).context("no status line")?.trim().parse()?;
-        let mut headers = Vec::new();
-        loop {
-            line.clear();
-            stream.read_line(&mut line)?;
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
-            headers.push((name.to_lowercase(), value.trim().to_owned()));
-        }
-        let mut answer = Self { status, headers, body: Vec::new() };
-        if answer.header("transfer-encoding").is_some() {
-            bail!("a chunked answer was not expected here");
-        }
-        stream.read_to_end(&mut answer.body)?;
-        Ok(answer)
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
 }

@@ -1,0 +1,195 @@
+//! Real nodes of the piece network before a real registry.
+#![allow(clippy::unwrap_used, clippy::tests_outside_test_module, missing_docs, reason = "tests")]
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use integration_tests::{
+    command::wait_for,
+    image::generated::noise,
+    p2pd::P2pd,
+    registry::{Registry, free_address},
+    relay::{Link, Relay},
+    scratch::Scratch,
+};
+use p2p_pieces::{PieceLayout, PieceLister};
+
+const PIECE: usize = 1 << 20;
+const STEP: usize = 4 << 20;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A blob in the registry, and the list of its pieces.
+struct Blob {
+    bytes: Vec<u8>,
+    digest: String,
+    list: Vec<u8>,
+    name: String,
+}
+
+/// Three nodes before a registry. Ends in the order of its fields.
+struct Bed {
+    nodes: Vec<P2pd>,
+    relay: Relay,
+    registry: Registry,
+    scratch: Scratch,
+}
+
+impl Bed {
+    fn start(link: Link) -> Result<Self> {
+        let scratch = Scratch::new("p2p")?;
+        let registry = Registry::start(&scratch.dir("registry")?)?;
+        let relay = Relay::start(registry.address(), link)?;
+        let (port, share) = (free_address()?.port(), format!("{}/*", relay.address()));
+        let node = |host: u8, join: Option<&str>| {
+            let dir = scratch.path().join(format!("node-{host}"));
+            P2pd::start(&dir, Ipv4Addr::new(127, 0, 0, host), port, join, &share)
+        };
+        let first = node(2, None)?;
+        let token = first.token()?;
+        let nodes = vec![first, node(3, Some(&token))?, node(4, Some(&token))?];
+        nodes.iter().try_for_each(|node| node.sees(3))?;
+        Ok(Self { nodes, relay, registry, scratch })
+    }
+
+    fn publish(&self, seed: u64, pieces: usize) -> Result<Blob> {
+        let bytes = noise(seed, pieces * PIECE - 77);
+        let file = self.scratch.path().join(format!("blob-{seed}"));
+        fs::write(&file, &bytes)?;
+        let digest = self.registry.push_blob("blobs", &file)?;
+        let mut lister = PieceLister::with_size(u32::try_from(PIECE)?)?;
+        lister.update(&bytes);
+        let list = lister.finish()?;
+        ensure!(list.layout() == PieceLayout::new(bytes.len() as u64, u32::try_from(PIECE)?)?);
+        Ok(Blob { bytes, digest, name: hex::encode(list.digest()), list: list.encode() })
+    }
+
+    fn open(&self, node: usize, blob: &Blob) -> Result<()> {
+        let (digest, host) = (&blob.digest, self.relay.address());
+        let path = format!("/v1/blobs/{digest}/pieces?repository={host}/blobs");
+        let answer = self.nodes[node].call("PUT", &path, &[], &blob.list)?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        Ok(())
+    }
+
+    /// Opens a blob on a node and reads it whole.
+    fn read_all(&self, node: usize, blob: &Blob) -> Result<()> {
+        self.open(node, blob)?;
+        for start in (0..blob.bytes.len()).step_by(STEP) {
+            let end = blob.bytes.len().min(start + STEP);
+            let answer = read(&self.nodes[node], blob, start, end)?;
+            ensure!(answer.status == 206, "node {node}: {}", answer.text());
+            ensure!(answer.body == blob.bytes[start..end], "node {node}: wrong bytes from {start}");
+        }
+        Ok(())
+    }
+
+    /// Bytes that left the registry since there were `before`, in copies of a blob.
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    fn copies(&self, before: u64, blob: &Blob) -> f64 {
+        (self.relay.received() - before) as f64 / blob.bytes.len() as f64
+    }
+}
+
+fn read(node: &P2pd, blob: &Blob, start: usize, end: usize) -> Result<integration_tests::http::Answer> {
+    let path = format!("/v1/blobs/{}?list={}", blob.digest, blob.name);
+    node.call("GET", &path, &[("Range", &format!("bytes={start}-{}", end - 1))], &[])
+}
+
+fn pieces_here(node: &P2pd, blob: &Blob) -> Result<u64> {
+    let status = node.status()?;
+    let blobs = status["blobs"].as_array().context("a list of blobs")?;
+    let known = blobs.iter().find(|known| known["digest"] == blob.digest.as_str()).context("the blob")?;
+    known["pieces_here"].as_u64().context("a number")
+}
+
+#[test]
+fn three_nodes_take_one_copy_from_the_registry_and_a_restarted_one_none() -> Result<()> {
+    let mut bed = Bed::start(Link::DIRECT)?;
+    let blob = bed.publish(1, 48)?;
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let reads = [0, 1, 2].map(|node| {
+            scope.spawn({
+                let (bed, blob) = (&bed, &blob);
+                move || bed.read_all(node, blob)
+            })
+        });
+        reads.into_iter().try_for_each(|read| read.join().unwrap())
+    })?;
+    let copies = bed.copies(0, &blob);
+    println!("three nodes read {} bytes in {:?}: {copies:.3} copies", blob.bytes.len(), began.elapsed());
+    ensure!(copies <= 1.1, "{copies} copies");
+
+    let before = bed.relay.received();
+    bed.nodes[2].kill()?;
+    bed.nodes[2].restart()?;
+    bed.nodes[2].sees(3)?;
+    bed.open(2, &blob)?;
+    let here = pieces_here(&bed.nodes[2], &blob)?;
+    println!("{here} pieces are found again");
+    ensure!(here > 0, "no piece is found again");
+    bed.read_all(2, &blob)?;
+    ensure!(bed.relay.received() == before, "the registry was asked again");
+
+    // An orderly end loses nothing: all of it comes from this node's disk.
+    bed.nodes[2].stop()?;
+    bed.nodes[0].stop()?;
+    bed.nodes[1].stop()?;
+    bed.nodes[2].restart()?;
+    bed.read_all(2, &blob)?;
+    ensure!(bed.relay.received() == before, "the registry was asked again");
+    Ok(())
+}
+
+#[test]
+fn the_others_finish_when_a_node_is_killed_half_way() -> Result<()> {
+    let bed = Bed::start(Link { round_trip: Duration::from_millis(2), bits_per_second: 100_000_000 })?;
+    let blob = bed.publish(2, 48)?;
+    thread::scope(|scope| {
+        let [first, second, dying] = [0, 1, 2].map(|node| {
+            let (bed, blob) = (&bed, &blob);
+            scope.spawn(move || bed.read_all(node, blob))
+        });
+        let half = blob.bytes.len() as u64 / 2;
+        wait_for("half of the blob", PATIENCE, || Ok((bed.relay.received() > half).then_some(())))?;
+        bed.nodes[2].kill()?;
+        ensure!(dying.join().unwrap().is_err(), "the node was killed too late");
+        first.join().unwrap()?;
+        second.join().unwrap()
+    })?;
+    let copies = bed.copies(0, &blob);
+    println!("{copies:.3} copies left the registry");
+    ensure!(copies <= 1.3, "{copies} copies");
+    bed.nodes[0].sees(2)
+}
+
+#[test]
+fn a_blob_flipped_in_the_registry_is_an_error_that_names_the_piece_and_heals() -> Result<()> {
+    let bed = Bed::start(Link::DIRECT)?;
+    let blob = bed.publish(3, 6)?;
+    let file = bed.registry.blob_file(blob.digest.trim_start_matches("sha256:"));
+    let mut flipped = blob.bytes.clone();
+    flipped[3 * PIECE + 5] ^= 1;
+    fs::write(&file, &flipped)?;
+    (0..3).try_for_each(|node| bed.open(node, &blob))?;
+    let (start, end) = (3 * PIECE, 3 * PIECE + 100);
+    let answer = read(&bed.nodes[1], &blob, start, end)?;
+    ensure!(answer.status == 502, "{}: {}", answer.status, answer.text());
+    ensure!(answer.text().contains("piece 3 "), "{}", answer.text());
+    let others = read(&bed.nodes[1], &blob, 0, start)?;
+    ensure!(
+        others.status == 206 && others.body == blob.bytes[..start],
+        "the other pieces are as good as ever"
+    );
+    fs::write(&file, &blob.bytes)?;
+    wait_for("the blob to heal", PATIENCE, || {
+        let answer = read(&bed.nodes[1], &blob, start, end)?;
+        Ok((answer.status == 206 && answer.body == blob.bytes[start..end]).then_some(()))
+    })?;
+    (0..3).try_for_each(|node| bed.read_all(node, &blob))
+}
