@@ -343,6 +343,14 @@ impl Actor {
         }
     }
 
+    /// A node is within reach. An owner that was not, such as one that has started again, hears what is here at once: it
+    /// knows of nothing, and would send its own reader to the origin.
+    pub(super) fn is_there(&mut self, node: NodeId) {
+        if self.unreachable.remove(&node).is_some() {
+            self.members_changed();
+        }
+    }
+
     /// A node is out of reach.
     pub(super) fn gone(&mut self, node: NodeId) {
         let now = self.now();

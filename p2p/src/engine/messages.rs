@@ -15,7 +15,7 @@ use crate::{
 impl Actor {
     pub(super) fn incoming(&mut self, node: NodeId, incoming: Incoming) {
         match incoming {
-            Incoming::Connected(_) => {}
+            Incoming::Connected(_) => self.is_there(node),
             Incoming::Message(body) => self.message(node, body),
             Incoming::Piece { task, piece, bytes } => {
                 let Some(swarm) = self.swarms.get(&task) else { return };
