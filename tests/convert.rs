@@ -125,6 +125,22 @@ fn nothing_but_the_image_is_left_in_the_target() {
 }
 
 #[test]
+fn conversions_side_by_side_all_leave_their_names() {
+    let layout = one_image();
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let (layout, target) = (&layout, format!("oci:DIR/out:t{number}"));
+            scope.spawn(move || layout.convert(layout.options(&target)).unwrap());
+        }
+    });
+    let index = read_json(&layout.path("out/index.json"));
+    let named = index["manifests"].as_array().unwrap().iter();
+    let names: BTreeSet<_> =
+        named.map(|named| named["annotations"]["org.opencontainers.image.ref.name"].to_string()).collect();
+    assert_eq!(names.len(), 6, "{names:?}");
+}
+
+#[test]
 fn archives_are_read_and_written() {
     let layout = one_image();
     let direct = layout.convert(layout.options("oci:DIR/out")).unwrap();

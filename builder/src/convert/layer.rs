@@ -17,9 +17,28 @@ use crate::{
     BuildError,
     create::{BuiltLayer, LayerOptions, build_layer},
     layer::Position,
-    source::tar::TarSource,
+    source::{Entry, Source, tar::TarSource},
     stream::LayerStream,
 };
+
+/// Entries of a layer until the conversion is stopped, which holes do not hold up: nothing is stored for them.
+struct Stoppable<'a, R> {
+    tar: TarSource<R>,
+    is_stopped: &'a AtomicBool,
+}
+
+impl<R: io::Read> Source for Stoppable<'_, R> {
+    fn next_entry(&mut self) -> Result<Option<Entry>, BuildError> {
+        self.tar.next_entry()
+    }
+
+    fn read_content(&mut self, buf: &mut [u8]) -> Result<(), BuildError> {
+        match self.is_stopped.load(Ordering::Relaxed) {
+            true => Err(BuildError::read("layer")(io::Error::other("stopped"))),
+            false => self.tar.read_content(buf),
+        }
+    }
+}
 
 /// A layer as its image tells of it.
 #[derive(Debug, Clone)]
@@ -59,7 +78,8 @@ pub(super) fn convert_layer(
     };
     let out = tempfile::Builder::new().prefix("layer-").tempfile_in(work);
     let out = out.map_err(ConvertError::file(format!("create a file in {}", work.display())))?;
-    let mut source = TarSource::new(LayerStream::new(stored, tell));
+    let tar = TarSource::new(LayerStream::new(stored, tell));
+    let mut source = Stoppable { tar, is_stopped };
     let mut listed = ListingWriter::new(out.as_file());
     let mut options = options.clone();
     if task.is_lowest {
@@ -68,7 +88,7 @@ pub(super) fn convert_layer(
     let mut built = build_layer(&mut source, &mut listed, &options).map_err(blame)?;
     let pieces =
         listed.finish().map_err(|error| blame(BuildError::write("blob")(io::Error::other(error))))?;
-    check(task, source.into_inner()).map_err(blame)?;
+    check(task, source.tar.into_inner()).map_err(blame)?;
     // It stands in the blob; the image gets another.
     built.bootstrap = Vec::new();
     Ok((built, pieces, out.into_temp_path()))

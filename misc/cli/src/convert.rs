@@ -43,8 +43,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     prefetch: Option<PathBuf>,
     /// Threads that compress (default: one a core)
-    #[arg(long, short = 'j', value_name = "N", default_value_t = 0, hide_default_value = true)]
-    jobs: usize,
+    #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
     /// Directory of temporary files
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
@@ -96,7 +96,7 @@ impl Args {
                 DigestArg::Sha256 => DigestAlgorithm::Sha256,
             },
             prefetch: self.prefetch,
-            jobs: self.jobs,
+            jobs: self.jobs.map_or(0, usize::from),
             client: self.registries.options(),
             work_dir: self.work_dir,
         })

@@ -1,9 +1,14 @@
 //! Ending on SIGTERM or SIGINT.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that the first SIGTERM or SIGINT cancels. A second one ends the process at once.
+/// A second signal within this time is the same wish: `timeout` and terminals signal a process and then its group.
+const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// A token that the first SIGTERM or SIGINT cancels. A later one ends the process at once.
 ///
 /// # Errors
 /// Where the signals cannot be listened to.
@@ -12,10 +17,11 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancel = token.clone();
     tokio::spawn(async move {
-        for round in 0.. {
+        let mut first = None;
+        loop {
             tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
             cancel.cancel();
-            if round > 0 {
+            if first.get_or_insert_with(Instant::now).elapsed() > SAME_WISH {
                 // The user asked twice: waiting for a drain is no longer what they want.
                 nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).ok();
             }
@@ -26,8 +32,6 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use nix::sys::signal::{Signal, raise};
 
     use super::*;
@@ -38,5 +42,8 @@ mod tests {
         assert!(!token.is_cancelled());
         raise(Signal::SIGTERM).unwrap();
         tokio::time::timeout(Duration::from_secs(10), token.cancelled()).await.unwrap();
+        // The same wish a second time, which must not kill what is ending.
+        raise(Signal::SIGINT).unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

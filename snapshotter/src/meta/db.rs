@@ -58,6 +58,8 @@ impl Database {
     /// [`MetaError::Open`], [`MetaError::Newer`].
     pub async fn open(path: &Path) -> Result<Self, MetaError> {
         let failed = |source| MetaError::Open { path: path.to_owned(), source };
+        // Labels hold credentials: SQLite gives its other files the mode of this one.
+        private(path).map_err(|source| failed(source.into()))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -357,6 +359,13 @@ async fn insert(
     .await
     .map_err(query("make a snapshot"))?;
     Ok(SnapshotId(result.last_insert_rowid()))
+}
+
+/// Makes the database's file where it is missing, and keeps others from reading it.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ impl Directory {
     pub(super) fn tag(&self, descriptor: &Descriptor) -> Result<(), ConvertError> {
         let path = self.path.join("index.json");
         let what = || path.display().to_string();
+        // Another conversion may name its image at the same time; the lock goes with this descriptor. The directory itself
+        // may be a temporary one, which its process holds.
+        let blobs = self.path.join("blobs");
+        let turn = std::fs::File::open(blobs).and_then(|blobs| blobs.lock().map(|()| blobs));
+        let _turn = turn.map_err(ConvertError::file(format!("lock {}", self.path.display())))?;
         let mut others = match std::fs::read(&path) {
             Ok(bytes) => {
                 let index: ImageIndex = serde_json::from_slice(&bytes).map_err(ConvertError::json(what()))?;

@@ -207,3 +207,15 @@ async fn list_does_not_wait_for_a_writer() {
     let listed = tokio::time::timeout(Duration::from_secs(5), database.list()).await;
     assert_eq!(listed.unwrap().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn only_the_owner_reads_the_labels() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let _database = open(dir.path()).await;
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}", file.file_name());
+    }
+}
