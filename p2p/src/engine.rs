@@ -5,9 +5,11 @@
 //! writing pieces, checking them, fetching them from the origin) it spawns, and hears of the end as an event.
 
 mod actor;
+mod check;
 mod messages;
 mod origin;
 mod owned;
+mod plain;
 mod swarm;
 mod upload;
 mod wire;
@@ -24,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use origin::{Origin, OriginError};
 
 use crate::{
-    NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
+    Claim, NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
     membership::Told,
     store::{Store, Stored},
     transport::{Event, Transport},
@@ -55,29 +57,62 @@ pub struct Parts {
 
 /// What is shared: a blob, and what makes its pieces good ones.
 #[derive(Debug, Clone)]
-pub struct Content {
-    /// SHA-256 of the blob.
-    pub blob: [u8; 32],
-    /// Digests of its pieces.
-    pub list: Arc<PieceList>,
+pub enum Content {
+    /// Each piece is known beforehand.
+    Listed {
+        /// SHA-256 of the blob.
+        blob: [u8; 32],
+        /// Digests of its pieces.
+        list: Arc<PieceList>,
+    },
+    /// Only the whole is known: pieces are provisional until all of them are there and were checked together.
+    Whole {
+        /// SHA-256 of the blob.
+        blob: [u8; 32],
+        /// How it is cut.
+        layout: PieceLayout,
+    },
 }
 
 impl Content {
     /// The task of this content.
     #[must_use]
     pub fn task(&self) -> TaskId {
-        TaskId::of(self.vouch(&self.list.digest()))
+        self.with_vouch(TaskId::of)
     }
 
-    fn vouch<'a>(&'a self, list: &'a [u8; 32]) -> Vouch<'a> {
-        Vouch::List { blob: &self.blob, list }
+    /// How it is cut.
+    #[must_use]
+    pub fn layout(&self) -> PieceLayout {
+        match self {
+            Self::Listed { list, .. } => list.layout(),
+            Self::Whole { layout, .. } => *layout,
+        }
     }
+
+    fn with_vouch<T>(&self, use_it: impl FnOnce(Vouch<'_>) -> T) -> T {
+        match self {
+            Self::Listed { blob, list } => use_it(Vouch::List { blob, list: &list.digest() }),
+            Self::Whole { blob, .. } => use_it(Vouch::Whole { blob }),
+        }
+    }
+}
+
+/// When pieces that are wanted are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// They were checked, if need be together with all others.
+    Checked,
+    /// They are here, checked or not.
+    Here,
 }
 
 enum Command {
     Open {
         content: Content,
         stored: Arc<Stored>,
+        /// Of what is here of a blob without a list.
+        claims: Vec<Claim>,
         origin: Arc<dyn Origin>,
         opened: oneshot::Sender<()>,
     },
@@ -85,6 +120,7 @@ enum Command {
         task: TaskId,
         pieces: Vec<PieceIndex>,
         priority: Priority,
+        until: Until,
         done: oneshot::Sender<Result<(), P2pError>>,
     },
 }
@@ -93,6 +129,7 @@ enum Command {
 #[derive(Debug)]
 pub struct Engine {
     commands: mpsc::Sender<Command>,
+    me: NodeId,
     store: Arc<Store>,
     stop: CancellationToken,
     actor: Option<JoinHandle<()>>,
@@ -111,9 +148,9 @@ impl Engine {
     #[must_use]
     pub fn start(parts: Parts) -> Self {
         let (commands, received) = mpsc::channel(COMMANDS);
-        let (stop, store) = (CancellationToken::new(), Arc::clone(&parts.store));
+        let (stop, store, me) = (CancellationToken::new(), Arc::clone(&parts.store), parts.transport.id());
         let actor = tokio::spawn(actor::Actor::new(parts).run(received, stop.clone()));
-        Self { commands, store, stop, actor: Some(actor) }
+        Self { commands, me, store, stop, actor: Some(actor) }
     }
 
     /// Takes part in the swarm of a blob, whose pieces come from `origin` where no node has them.
@@ -122,14 +159,16 @@ impl Engine {
     /// [`P2pError`] where its pieces cannot be kept, or the engine stops.
     pub async fn open(&self, content: Content, origin: Arc<dyn Origin>) -> Result<Blob, P2pError> {
         let task = content.task();
-        let (store, opening) = (Arc::clone(&self.store), content.clone());
+        let (store, opening, me) = (Arc::clone(&self.store), content.clone(), self.me);
         let stored = tokio::task::spawn_blocking(move || {
-            store.task(opening.vouch(&opening.list.digest()), opening.list.layout())
+            let stored = opening.with_vouch(|vouch| store.task(vouch, opening.layout()))?;
+            let claims = plain::claims_of(me, &opening, &stored)?;
+            Ok((stored, claims))
         });
         let stored = stored.await.map_err(|_| P2pError::Stopping)?;
-        let stored = stored.map_err(|source| P2pError::Store { task, source: Arc::new(source) })?;
+        let (stored, claims) = stored.map_err(|source| P2pError::Store { task, source: Arc::new(source) })?;
         let (opened, is_open) = oneshot::channel();
-        let command = Command::Open { content, stored: Arc::clone(&stored), origin, opened };
+        let command = Command::Open { content, stored: Arc::clone(&stored), claims, origin, opened };
         self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
         is_open.await.map_err(|_| P2pError::Stopping)?;
         Ok(Blob { task, stored, commands: self.commands.clone() })
@@ -164,18 +203,22 @@ impl Blob {
         self.stored.good().held()
     }
 
-    /// Returns when all pieces that `range` touches are here.
+    /// Returns when all pieces that `range` touches are here and checked. Of a blob without a list that takes all of it.
     ///
     /// # Errors
     /// [`P2pError`] where they cannot be had. There is no deadline: that is the caller's.
     pub async fn fetch(&self, range: Range<u64>, priority: Priority) -> Result<(), P2pError> {
+        self.want(range, priority, Until::Checked).await
+    }
+
+    async fn want(&self, range: Range<u64>, priority: Priority, until: Until) -> Result<(), P2pError> {
         let layout = self.layout();
         if range.end > layout.len() {
             return Err(P2pError::Range { end: range.end, len: layout.len() });
         }
         let (done, is_done) = oneshot::channel();
         let pieces = layout.touched(range).collect();
-        let command = Command::Want { task: self.task, pieces, priority, done };
+        let command = Command::Want { task: self.task, pieces, priority, until, done };
         self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
         is_done.await.map_err(|_| P2pError::Stopping)?
     }
@@ -186,6 +229,20 @@ impl Blob {
     /// As [`Self::fetch`].
     pub async fn read(&self, range: Range<u64>, priority: Priority) -> Result<Bytes, P2pError> {
         self.fetch(range.clone(), priority).await?;
+        self.read_here(range).await
+    }
+
+    /// Bytes of the blob, fetched where they are not here, checked or not. Those of a blob without a list may be wrong:
+    /// who uses this hashes the whole and calls nothing good before its digest is right.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub async fn read_unchecked(&self, range: Range<u64>, priority: Priority) -> Result<Bytes, P2pError> {
+        self.want(range.clone(), priority, Until::Here).await?;
+        self.read_here(range).await
+    }
+
+    async fn read_here(&self, range: Range<u64>) -> Result<Bytes, P2pError> {
         let stored = Arc::clone(&self.stored);
         let len = usize::try_from(range.end - range.start).expect("a blob's range fits this machine");
         let read = tokio::task::spawn_blocking(move || {

@@ -26,6 +26,12 @@ pub enum P2pError {
         #[source]
         source: Arc<StoreError>,
     },
+    /// All of a blob came, from the origin too, and is not what its digest says.
+    #[error("task {task}: the origin gives bytes that are not those of the digest")]
+    Whole {
+        /// The task.
+        task: TaskId,
+    },
     /// A range that the blob does not have.
     #[error("bytes up to {end} of a blob of {len}")]
     Range {

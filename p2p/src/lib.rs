@@ -3,6 +3,7 @@
 //! Decisions are pure: functions and state machines over values, told the time. What they decide is done by thin loops
 //! around them; the simulator runs the same decisions over a network that it makes up.
 
+mod claim;
 pub mod cli;
 pub mod config;
 pub mod engine;
@@ -21,6 +22,7 @@ pub mod store;
 pub mod transport;
 mod wants;
 
+pub use claim::Claim;
 pub use error::P2pError;
 pub use id::{NodeId, TaskId, Vouch};
 pub use identity::{ClusterSecret, Identity, Token};

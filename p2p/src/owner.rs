@@ -3,6 +3,7 @@
 //! Rendezvous hashing: each member gets a score for the task, the highest is its owner, the next its standby. A member
 //! that comes or goes moves only the tasks that it won.
 
+mod claims;
 mod index;
 mod leases;
 mod window;

@@ -4,9 +4,11 @@ mod action;
 mod hedge;
 mod partner;
 mod picker;
+mod provisional;
 mod task;
 mod upload_queue;
 
 pub use action::{Action, Source};
+pub use provisional::{Next, Provisional};
 pub use task::Task;
 pub use upload_queue::{Admission, Upload, UploadQueue};

@@ -15,13 +15,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, Members, Parts, owned::OwnedTasks, swarm::Swarm, upload::Sending, wire};
+use super::{
+    Command, Members, Parts, check::Outcome, owned::OwnedTasks, swarm::Swarm, upload::Sending, wire,
+};
 use crate::{
     NodeId, P2pError, PieceIndex, TaskId,
     membership::Told,
     owner::{Instruction, ranked},
     peer::{Action, Source, Upload, UploadQueue},
-    store::{Standing, Store, StoreError},
+    store::{Store, StoreError},
     transport::{Event, Lane, Outgoing, Refused, Transport},
 };
 
@@ -39,7 +41,11 @@ pub(super) enum Done {
     /// The origin gave a piece, or did not.
     Fetched(TaskId, PieceIndex, Result<Bytes, String>),
     /// A piece was checked, and stored if it is right.
-    Checked(TaskId, PieceIndex, Source, Result<bool, Arc<StoreError>>),
+    Checked(TaskId, PieceIndex, Source, Result<Outcome, Arc<StoreError>>),
+    /// A blob without a list was hashed whole.
+    Hashed(TaskId, Result<bool, Arc<StoreError>>),
+    /// Pieces of one came from the origin again, and are this.
+    FetchedAgain(TaskId, Result<Vec<(PieceIndex, [u8; 32])>, String>),
     /// A piece was read, to be sent.
     Loaded(Upload, Result<Bytes, StoreError>),
 }
@@ -47,7 +53,7 @@ pub(super) enum Done {
 pub(super) struct Actor {
     pub(super) me: NodeId,
     pub(super) transport: Arc<dyn Transport>,
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     members: watch::Receiver<Arc<Members>>,
     pub(super) told: mpsc::Sender<Told>,
     events: Option<mpsc::Receiver<Event>>,
@@ -58,9 +64,9 @@ pub(super) struct Actor {
     pub(super) uploads: UploadQueue,
     pub(super) sending: Sending,
     unreachable: HashMap<NodeId, Duration>,
-    work: JoinSet<Done>,
+    pub(super) work: JoinSet<Done>,
     began: Instant,
-    random: fastrand::Rng,
+    pub(super) random: fastrand::Rng,
 }
 
 impl Actor {
@@ -131,21 +137,22 @@ impl Actor {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Open { content, stored, origin, opened } => {
+            Command::Open { content, stored, claims, origin, opened } => {
                 let task = stored.task();
                 if let Some(swarm) = self.swarms.get_mut(&task) {
                     swarm.origin = origin;
                 } else {
-                    let swarm = Swarm::new(content, stored, origin, self.random.u64(..));
+                    let mut swarm = Swarm::new(content, stored, origin, self.random.u64(..));
+                    claims.into_iter().for_each(|claim| _ = swarm.provisional.stored(claim));
                     self.swarms.insert(task, swarm);
                     self.find_owner(task);
                 }
                 // Who does not wait any more needs no answer.
                 opened.send(()).ok();
             }
-            Command::Want { task, pieces, priority, done } => match self.swarms.get_mut(&task) {
+            Command::Want { task, pieces, priority, until, done } => match self.swarms.get_mut(&task) {
                 Some(swarm) => {
-                    swarm.want(pieces, priority, done);
+                    swarm.want(pieces, priority, until, done);
                     self.stirred.insert(task);
                 }
                 None => drop(done.send(Err(P2pError::Stopping))),
@@ -164,51 +171,12 @@ impl Actor {
                 }
             }
             Done::Checked(task, piece, source, outcome) => self.checked(task, piece, source, outcome),
+            Done::Hashed(task, outcome) => self.hashed(task, outcome),
+            Done::FetchedAgain(task, outcome) => self.fetched_again(task, outcome),
             Done::Loaded(upload, Ok(bytes)) => self.send_piece(upload, bytes),
             Done::Loaded(upload, Err(error)) => {
                 tracing::warn!("a piece cannot be read: {error}");
                 self.uploads.sent(upload.node, 0, Duration::ZERO);
-            }
-        }
-    }
-
-    /// Checks a piece, and stores it if it is right.
-    pub(super) fn check(&mut self, task: TaskId, piece: PieceIndex, source: Source, bytes: Bytes) {
-        let Some(swarm) = self.swarms.get(&task) else { return };
-        let (list, stored) = (Arc::clone(&swarm.content.list), Arc::clone(&swarm.stored));
-        let store = Arc::clone(&self.store);
-        self.work.spawn_blocking(move || {
-            let right = list.vouches_for(piece, &bytes);
-            let put = right.then(|| store.put(&stored, piece, &bytes, Standing::Good)).transpose();
-            Done::Checked(task, piece, source, put.map(|_| right).map_err(Arc::new))
-        });
-    }
-
-    fn checked(
-        &mut self,
-        task: TaskId,
-        piece: PieceIndex,
-        source: Source,
-        outcome: Result<bool, Arc<StoreError>>,
-    ) {
-        let now = self.now();
-        let Some(swarm) = self.swarms.get_mut(&task) else { return };
-        self.stirred.insert(task);
-        match outcome {
-            Ok(true) => {
-                swarm.task.received(now, piece, source);
-                swarm.arrived(piece);
-            }
-            Ok(false) => {
-                tracing::warn!(%task, piece = piece.get(), ?source, "a piece is wrong");
-                swarm.task.spoiled(now, piece, source);
-                if source == Source::Origin {
-                    swarm.origin_failed(piece, "its bytes are not those that the image lists");
-                }
-            }
-            Err(source_error) => {
-                swarm.task.origin_failed(piece);
-                swarm.fail(&P2pError::Store { task, source: source_error });
             }
         }
     }
@@ -281,7 +249,8 @@ impl Actor {
         let to = match &instruction {
             Instruction::Grant { node, .. }
             | Instruction::Partners { node, .. }
-            | Instruction::Holders { node, .. } => *node,
+            | Instruction::Holders { node, .. }
+            | Instruction::Claims { node, .. } => *node,
         };
         if to == self.me {
             self.told(task, instruction);
@@ -322,7 +291,7 @@ impl Actor {
     }
 
     /// Joins a task at its owner, if that is another than before.
-    fn find_owner(&mut self, task: TaskId) {
+    pub(super) fn find_owner(&mut self, task: TaskId) {
         let members = Arc::clone(&self.members.borrow_and_update());
         let nodes = members.keys().copied().filter(|node| *node != self.me).chain([self.me]);
         let best = ranked(task, nodes, OWNERS);
@@ -341,6 +310,7 @@ impl Actor {
             Some(owner) => self.say(owner, join),
             None => {}
         }
+        self.claim_all(task);
     }
 
     /// A node is within reach. An owner that was not, such as one that has started again, hears what is here at once: it

@@ -55,6 +55,11 @@ impl Actor {
                 self.upload();
             }
             Body::Have(_) | Body::Part(_) | Body::Busy(_) | Body::Missing(_) => self.partner_says(node, body),
+            // From its owner to who takes part, or the other way round; who is the owner hears it twice at no harm.
+            Body::Claims(_) => {
+                self.tell_owned(node, body.clone());
+                self.owner_says(node, body);
+            }
             Body::Members(members) => {
                 // One that does not fit is lost: the next comes soon.
                 if self.told.try_send((node, members)).is_err() {
@@ -86,6 +91,9 @@ impl Actor {
                 let (pieces, priority) = (wire::pieces(layout, &ask.pieces), wire::priority(ask.priority));
                 index.ask(now, node, &pieces, priority, ask.insists);
             }),
+            Body::Claims(claims) => self.with_owned(&claims.task, |index, layout| {
+                index.claimed(node, &wire::claims_in(layout, &claims.claims));
+            }),
             Body::Leave(leave) => self.with_owned(&leave.task, |index, _| index.leave(node)),
             _ => {}
         }
@@ -103,6 +111,7 @@ impl Actor {
             Body::Partners(partners) => &partners.task,
             Body::Grant(grant) => &grant.task,
             Body::Holders(holders) => &holders.task,
+            Body::Claims(claims) => &claims.task,
             _ => return,
         };
         let Some(task) = wire::task(task) else { return };
@@ -118,6 +127,10 @@ impl Actor {
                 let (priority, term) =
                     (wire::priority(grant.priority), Duration::from_millis(grant.lease_ms.into()));
                 Instruction::Grant { node, piece, priority, term }
+            }
+            Body::Claims(message) => {
+                let claims = wire::claims_in(layout, &message.claims);
+                Instruction::Claims { node, claims }
             }
             Body::Holders(message) => {
                 let holder = |holder: &peer::Holder| {
@@ -138,6 +151,7 @@ impl Actor {
             Instruction::Grant { piece, priority, .. } => swarm.task.granted(now, piece, priority),
             Instruction::Partners { partners, .. } => swarm.task.introduced(&partners),
             Instruction::Holders { holders, .. } => swarm.task.pointed(&holders),
+            Instruction::Claims { claims, .. } => self.claims_told(task, &claims),
         }
         self.stirred.insert(task);
     }

@@ -10,6 +10,8 @@ use futures_util::future::{BoxFuture, join_all};
 use p2p_pieces::PieceLister;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
+mod plain;
+
 use super::*;
 use crate::{
     rate::Rate,
@@ -31,6 +33,13 @@ struct Server {
     /// Pieces that it spoils, the first time that they leave.
     spoils: Mutex<Vec<u64>>,
     down: std::sync::atomic::AtomicBool,
+}
+
+impl Server {
+    fn new(blob: Vec<u8>, rate: u64) -> Self {
+        let (free_at, spoils) = (Mutex::default(), Mutex::default());
+        Self { blob, rate, free_at, sent: AtomicU64::new(0), spoils, down: false.into() }
+    }
 }
 
 impl Origin for Server {
@@ -72,7 +81,7 @@ struct Cluster {
     engines: Vec<Engine>,
     content: Content,
     server: Arc<Server>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 fn id(number: usize) -> NodeId {
@@ -86,7 +95,7 @@ impl Cluster {
         random.fill(&mut blob);
         let mut lister = PieceLister::with_size(PIECE).unwrap();
         lister.update(&blob);
-        let content = Content { blob: [7; 32], list: Arc::new(lister.finish().unwrap()) };
+        let content = Content::Listed { blob: [7; 32], list: Arc::new(lister.finish().unwrap()) };
         let network = Network::new(1, Weather { delay: Duration::from_micros(500), loss: 0.0 });
         let members: Members = (0..nodes).map(|number| (id(number), ([127, 0, 0, 1], 1).into())).collect();
         let (members, watched) = watch::channel(Arc::new(members));
@@ -107,19 +116,15 @@ impl Cluster {
             })
         });
         let engines = engines.collect();
-        let server = Arc::new(Server {
-            blob,
-            rate: origin_rate,
-            free_at: Mutex::default(),
-            sent: AtomicU64::new(0),
-            spoils: Mutex::default(),
-            down: false.into(),
-        });
-        Self { network, members, engines, content, server, _dir: dir }
+        let server = Arc::new(Server::new(blob, origin_rate));
+        Self { network, members, engines, content, server, dir }
     }
 
     async fn open(&self, node: usize) -> Blob {
-        let origin: Arc<dyn Origin> = self.server.clone();
+        self.open_from(node, self.server.clone()).await
+    }
+
+    async fn open_from(&self, node: usize, origin: Arc<dyn Origin>) -> Blob {
         self.engines[node].open(self.content.clone(), origin).await.unwrap()
     }
 

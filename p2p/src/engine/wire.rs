@@ -6,7 +6,7 @@ use p2p_api::peer::{self, Body};
 
 use super::Members;
 use crate::{
-    NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId, owner::Instruction, peer::Action,
+    Claim, NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId, owner::Instruction, peer::Action,
 };
 
 pub(super) fn bytes(task: TaskId) -> bytes::Bytes {
@@ -47,6 +47,26 @@ pub(super) fn priority_number(priority: Priority) -> i32 {
         Priority::Demand => peer::Priority::Demand,
     }
     .into()
+}
+
+/// What is said of pieces that the blob has.
+pub(super) fn claims_in(layout: PieceLayout, claims: &[peer::Claim]) -> Vec<Claim> {
+    let sound = |claim: &peer::Claim| {
+        let piece = layout.piece(claim.piece)?;
+        let digest = claim.digest.as_ref().try_into().ok()?;
+        Some(Claim { piece, digest, fetcher: node(&claim.fetcher)? })
+    };
+    claims.iter().filter_map(sound).collect()
+}
+
+pub(super) fn claims(task: TaskId, claims: &[Claim]) -> Body {
+    let copied = bytes::Bytes::copy_from_slice;
+    let said = |claim: &Claim| peer::Claim {
+        piece: claim.piece.get(),
+        digest: copied(&claim.digest),
+        fetcher: copied(&claim.fetcher.0),
+    };
+    Body::Claims(peer::Claims { task: bytes(task), claims: claims.iter().map(said).collect() })
 }
 
 /// A layout and what is there of it, if both are sound.
@@ -99,8 +119,10 @@ pub(super) fn instruction(task: TaskId, instruction: Instruction, members: &Memb
         let address = members.get(&node).map(ToString::to_string).unwrap_or_default();
         peer::Node { id: bytes::Bytes::copy_from_slice(&node.0), address }
     };
+    let id = task;
     let task = bytes(task);
     match instruction {
+        Instruction::Claims { claims: told, .. } => claims(id, &told),
         Instruction::Grant { piece, priority, term, .. } => {
             let (piece, priority, lease_ms) = (piece.get(), priority_number(priority), millis(term));
             Body::Grant(peer::Grant { task, piece, priority, lease_ms })

@@ -53,7 +53,7 @@ pub(super) async fn pieces(
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many blobs are known");
     }
     let origin = Arc::new(RegistryOrigin::new(local.client.clone(), repository, digest));
-    match timeout(DEADLINE, local.engine.open(Content { blob, list }, origin)).await {
+    match timeout(DEADLINE, local.engine.open(Content::Listed { blob, list }, origin)).await {
         Ok(Ok(opened)) => {
             local.blobs().insert((blob, name), opened);
             Json(json!({ "list": hex::encode(name) })).into_response()
@@ -148,7 +148,7 @@ fn parse_priority(headers: &HeaderMap) -> Priority {
 /// Maps errors to HTTP, once.
 fn fail(error: &P2pError) -> Response {
     let status = match error {
-        P2pError::Origin { .. } => StatusCode::BAD_GATEWAY,
+        P2pError::Origin { .. } | P2pError::Whole { .. } => StatusCode::BAD_GATEWAY,
         P2pError::Store { .. } => StatusCode::INSUFFICIENT_STORAGE,
         P2pError::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
         P2pError::Stopping => StatusCode::SERVICE_UNAVAILABLE,

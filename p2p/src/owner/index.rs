@@ -4,8 +4,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::leases::{Lease, Leases};
-use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, wants::Wants};
+use super::{
+    claims::Claims,
+    leases::{Lease, Leases},
+};
+use crate::{Claim, NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, wants::Wants};
 
 /// Partners that a node is told at a time.
 const PARTNERS: usize = 24;
@@ -42,6 +45,13 @@ pub enum Instruction {
         /// Where each piece is.
         holders: Vec<(PieceIndex, NodeId)>,
     },
+    /// Pieces of a blob without a list are said to be this.
+    Claims {
+        /// Who is told.
+        node: NodeId,
+        /// What they are, and who says so.
+        claims: Vec<Claim>,
+    },
 }
 
 #[derive(Debug)]
@@ -67,6 +77,7 @@ pub struct Index {
     open: Wants,
     demanded_by: HashMap<PieceIndex, NodeId>,
     leases: Leases,
+    claims: Claims,
     random: fastrand::Rng,
     instructions: Vec<Instruction>,
 }
@@ -83,6 +94,7 @@ impl Index {
             open: Wants::nothing(layout),
             demanded_by: HashMap::new(),
             leases: Leases::new(),
+            claims: Claims::default(),
             random: fastrand::Rng::with_seed(seed),
             instructions: Vec::new(),
         }
@@ -112,6 +124,19 @@ impl Index {
             }
         }
         self.introduce(node);
+        let known = self.claims.all();
+        self.instructions.extend(known.map(|claims| Instruction::Claims { node, claims }));
+    }
+
+    /// A member says what pieces are. Of a piece that is known already only who fetches it, or has it from the origin
+    /// another time, is heard: the latter has found that the whole is wrong.
+    pub fn claimed(&mut self, node: NodeId, claims: &[Claim]) {
+        let Some(member) = self.members.get(&node) else { return };
+        for claim in claims {
+            let fetches = self.leases.holder(claim.piece) == Some(node);
+            let corrects = claim.fetcher == node && member.have.contains(claim.piece);
+            self.claims.add(*claim, fetches || corrects);
+        }
     }
 
     /// A node leaves, or is found dead.
@@ -209,6 +234,11 @@ impl Index {
             {
                 self.grant(now, piece, node, priority);
             }
+        }
+        for claims in self.claims.fresh() {
+            let told = self.drawn_from.iter().filter(|node| !self.members[*node].have.is_full());
+            self.instructions
+                .extend(told.map(|node| Instruction::Claims { node: *node, claims: claims.clone() }));
         }
         std::mem::take(&mut self.instructions)
     }

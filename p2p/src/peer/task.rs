@@ -30,6 +30,8 @@ const TARGET: usize = 24;
 const MOST: usize = 32;
 /// Rest of a node that gave a wrong piece.
 const WRONG: Duration = Duration::from_secs(30);
+/// Rest of a node that gave a piece otherwise than another says that it is.
+const DISPUTE: Duration = Duration::from_secs(1);
 /// Time between two calls for partners, where there are too few.
 const SEARCH: Duration = Duration::from_secs(1);
 /// Time between two exchanges of the least useful partner.
@@ -210,6 +212,25 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// A node has said of a piece what it is not.
+    pub fn lied(&mut self, now: Duration, node: NodeId) {
+        if let Some(partner) = self.partners.get_mut(node) {
+            partner.strike(now, WRONG);
+        }
+    }
+
+    /// A node gave a piece otherwise than another says that it is, and nobody knows who is wrong: the node rests a little,
+    /// and the owner is to send this one to the origin.
+    pub fn disputed(&mut self, now: Duration, piece: PieceIndex, node: NodeId) {
+        self.flights.ended(piece, Source::Node(node));
+        self.partners.lost(node, piece);
+        if let Some(partner) = self.partners.get_mut(node) {
+            partner.done_with(piece);
+            partner.rest(now + DISPUTE);
+        }
+        self.outbox.ask(Priority::Trace, vec![piece], true);
     }
 
     /// The origin did not give a piece.

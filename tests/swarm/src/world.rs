@@ -194,6 +194,8 @@ impl World {
             Message::Told(Instruction::Grant { piece, priority, .. }) => task.granted(now, piece, priority),
             Message::Told(Instruction::Partners { partners, .. }) => task.introduced(&partners),
             Message::Told(Instruction::Holders { holders, .. }) => task.pointed(&holders),
+            // Blobs here have lists.
+            Message::Told(Instruction::Claims { .. }) => {}
         }
         self.wake(to);
     }
@@ -336,7 +338,8 @@ impl World {
             let to = match &instruction {
                 Instruction::Grant { node, .. }
                 | Instruction::Partners { node, .. }
-                | Instruction::Holders { node, .. } => number(*node),
+                | Instruction::Holders { node, .. }
+                | Instruction::Claims { node, .. } => number(*node),
             };
             self.send(to, to, Message::Told(instruction));
         }

@@ -1,0 +1,122 @@
+//! Whether a piece is right, before it is stored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    Content,
+    actor::{Actor, Done},
+};
+use crate::{
+    Claim, NodeId, P2pError, PieceIndex, PieceList, TaskId,
+    peer::Source,
+    store::{Standing, StoreError},
+};
+
+/// What became of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is right and stored, with this word for it where there is no list.
+    Right(Option<Claim>),
+    /// It is wrong.
+    Wrong,
+    /// It is this, and its fetcher said something else.
+    Disputed([u8; 32]),
+}
+
+/// What a piece must be.
+enum Proof {
+    List(Arc<PieceList>),
+    Claim(Claim),
+    /// It comes from the origin: it is what this node says that it is.
+    Own(NodeId),
+}
+
+impl Proof {
+    /// The standing of a piece, and the word for it, or what becomes of it.
+    fn judge(&self, piece: PieceIndex, bytes: &[u8]) -> Result<(Standing, Option<Claim>), Outcome> {
+        let digest = || *blake3::hash(bytes).as_bytes();
+        match self {
+            Self::List(list) if list.vouches_for(piece, bytes) => Ok((Standing::Good, None)),
+            Self::List(_) => Err(Outcome::Wrong),
+            Self::Claim(claim) => match digest() {
+                digest if digest == claim.digest => Ok((Standing::Provisional(claim.fetcher), Some(*claim))),
+                digest => Err(Outcome::Disputed(digest)),
+            },
+            Self::Own(me) => {
+                let claim = Claim { piece, digest: digest(), fetcher: *me };
+                Ok((Standing::Provisional(*me), Some(claim)))
+            }
+        }
+    }
+}
+
+impl Actor {
+    /// Checks a piece, and stores it if it is right.
+    pub(super) fn check(&mut self, task: TaskId, piece: PieceIndex, source: Source, bytes: Bytes) {
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        let proof = match (&swarm.content, source) {
+            (Content::Listed { list, .. }, _) => Proof::List(Arc::clone(list)),
+            (Content::Whole { .. }, Source::Origin) => Proof::Own(self.me),
+            (Content::Whole { .. }, Source::Node(node)) => match swarm.provisional.claim(piece) {
+                Some(claim) => Proof::Claim(claim),
+                None => return swarm.provisional.early(piece, node, bytes),
+            },
+        };
+        let (store, stored) = (Arc::clone(&self.store), Arc::clone(&swarm.stored));
+        self.work.spawn_blocking(move || {
+            let (standing, claim) = match proof.judge(piece, &bytes) {
+                Ok(right) => right,
+                Err(outcome) => return Done::Checked(task, piece, source, Ok(outcome)),
+            };
+            let put = store.put(&stored, piece, &bytes, standing);
+            // What was there before stays, and so does the word for it.
+            let outcome = put.map(|stored| Outcome::Right(claim.filter(|_| stored)));
+            Done::Checked(task, piece, source, outcome.map_err(Arc::new))
+        });
+    }
+
+    pub(super) fn checked(
+        &mut self,
+        task: TaskId,
+        piece: PieceIndex,
+        source: Source,
+        outcome: Result<Outcome, Arc<StoreError>>,
+    ) {
+        let now = self.now();
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        self.stirred.insert(task);
+        match outcome {
+            Ok(Outcome::Right(claim)) => {
+                swarm.task.received(now, piece, source);
+                for liar in claim.map(|claim| swarm.provisional.stored(claim)).unwrap_or_default() {
+                    tracing::warn!(%task, piece = piece.get(), node = %liar, "a node gave or named another piece");
+                    swarm.task.lied(now, liar);
+                }
+                swarm.arrived(piece);
+                if let Some(claim) = claim.filter(|_| source == Source::Origin) {
+                    self.claim(task, vec![claim]);
+                }
+                self.check_whole(task);
+            }
+            Ok(Outcome::Wrong) => {
+                tracing::warn!(%task, piece = piece.get(), ?source, "a piece is wrong");
+                swarm.task.spoiled(now, piece, source);
+                if source == Source::Origin {
+                    swarm.origin_failed(piece, "its bytes are not those that the image lists");
+                }
+            }
+            Ok(Outcome::Disputed(digest)) => {
+                if let Source::Node(node) = source {
+                    swarm.provisional.disputed(piece, node, digest);
+                    swarm.task.disputed(now, piece, node);
+                }
+            }
+            Err(source_error) => {
+                swarm.task.origin_failed(piece);
+                swarm.fail(&P2pError::Store { task, source: source_error });
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Blobs without a list: the word for their pieces, and the check of the whole.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use p2p_api::peer::{self, Body};
+use ring::digest::{Context, SHA256};
+
+use super::{
+    Content, Origin,
+    actor::{Actor, Done},
+    wire,
+};
+use crate::{
+    Claim, NodeId, P2pError, PieceIndex, Priority, TaskId,
+    peer::{Next, Source},
+    store::{Standing, Store, StoreError, Stored},
+};
+
+/// Pieces that come from the origin again at a time.
+const AGAIN: usize = 4;
+/// Claims in one message.
+const CLAIMS: usize = 1024;
+
+/// This node's word for pieces that it has from an earlier process: all of them are good.
+pub(super) fn claims_of(me: NodeId, content: &Content, stored: &Stored) -> Result<Vec<Claim>, StoreError> {
+    if let Content::Listed { .. } = content {
+        return Ok(Vec::new());
+    }
+    let claim = |piece| {
+        let digest = *blake3::hash(&stored.read(piece)?).as_bytes();
+        Ok(Claim { piece, digest, fetcher: me })
+    };
+    stored.good().iter().map(claim).collect()
+}
+
+fn is_right(blob: &[u8; 32], stored: &Stored) -> Result<bool, StoreError> {
+    let mut hash = Context::new(&SHA256);
+    for piece in stored.layout().pieces() {
+        hash.update(&stored.read(piece)?);
+    }
+    Ok(hash.finish().as_ref() == blob)
+}
+
+/// Has a piece from the origin again, and keeps it where it differs from `digest`; says what it is.
+async fn fetch_again(
+    (me, store): (NodeId, Arc<Store>),
+    (origin, stored): (Arc<dyn Origin>, Arc<Stored>),
+    (piece, digest): (PieceIndex, Option<[u8; 32]>),
+) -> Result<(PieceIndex, [u8; 32]), String> {
+    let fetched = origin.fetch(stored.layout().range(piece), Priority::Trace).await;
+    let bytes = fetched.map_err(|error| crate::error::in_one_line(&error))?;
+    let kept = tokio::task::spawn_blocking(move || {
+        let found = *blake3::hash(&bytes).as_bytes();
+        if Some(found) != digest {
+            store.forget(&stored, piece)?;
+            store.put(&stored, piece, &bytes, Standing::Provisional(me))?;
+        }
+        Ok((piece, found))
+    });
+    let kept = kept.await.map_err(|error| error.to_string())?;
+    kept.map_err(|error: StoreError| crate::error::in_one_line(&error))
+}
+
+impl Actor {
+    /// Tells the owner of a task what pieces are.
+    pub(super) fn claim(&mut self, task: TaskId, claims: Vec<Claim>) {
+        let Some(owner) = self.swarms.get(&task).and_then(|swarm| swarm.owner) else { return };
+        for claims in claims.chunks(CLAIMS) {
+            let body = wire::claims(task, claims);
+            if owner == self.me {
+                self.tell_owned(owner, body);
+            } else {
+                self.say(owner, body);
+            }
+        }
+    }
+
+    /// Tells a new owner all that is known of what is here.
+    pub(super) fn claim_all(&mut self, task: TaskId) {
+        let kept = self.swarms.get(&task).map(|swarm| swarm.provisional.kept());
+        self.claim(task, kept.unwrap_or_default());
+    }
+
+    /// The owner says what pieces are.
+    pub(super) fn claims_told(&mut self, task: TaskId, claims: &[Claim]) {
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        for (piece, from, bytes) in swarm.provisional.claimed(claims) {
+            self.check(task, piece, Source::Node(from), bytes);
+        }
+    }
+
+    /// Hashes a blob whose pieces are all here.
+    pub(super) fn check_whole(&mut self, task: TaskId) {
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        if swarm.is_whole() && swarm.provisional.begins_check(swarm.task.have()) {
+            self.hash_whole(task);
+        }
+    }
+
+    fn hash_whole(&mut self, task: TaskId) {
+        let Some(swarm) = self.swarms.get(&task) else { return };
+        let Content::Whole { blob, .. } = swarm.content else { return };
+        let stored = Arc::clone(&swarm.stored);
+        self.work.spawn_blocking(move || Done::Hashed(task, is_right(&blob, &stored).map_err(Arc::new)));
+    }
+
+    pub(super) fn hashed(&mut self, task: TaskId, outcome: Result<bool, Arc<StoreError>>) {
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        let right = match outcome {
+            Ok(right) => right,
+            Err(source) => {
+                swarm.fail(&P2pError::Store { task, source });
+                return self.start_over(task);
+            }
+        };
+        match swarm.provisional.hashed(self.me, right) {
+            Next::Confirm => {
+                self.store.confirm(&swarm.stored);
+                swarm.confirmed();
+            }
+            Next::FetchAgain(pieces) => {
+                tracing::warn!(%task, pieces = pieces.len(), "a blob is wrong: pieces are fetched again");
+                self.fetch_again(task, pieces);
+            }
+            Next::GiveUp => {
+                swarm.fail(&P2pError::Whole { task });
+                self.start_over(task);
+            }
+        }
+    }
+
+    fn fetch_again(&mut self, task: TaskId, pieces: Vec<PieceIndex>) {
+        let Some(swarm) = self.swarms.get(&task) else { return };
+        let (me, store) = (self.me, Arc::clone(&self.store));
+        let (origin, stored) = (Arc::clone(&swarm.origin), Arc::clone(&swarm.stored));
+        let digests: Vec<_> =
+            pieces.into_iter().map(|piece| (piece, swarm.provisional.digest(piece))).collect();
+        self.work.spawn(async move {
+            let fetches = digests.into_iter().map(|piece| {
+                fetch_again((me, Arc::clone(&store)), (Arc::clone(&origin), Arc::clone(&stored)), piece)
+            });
+            let fetched = stream::iter(fetches).buffer_unordered(AGAIN).try_collect().await;
+            Done::FetchedAgain(task, fetched)
+        });
+    }
+
+    pub(super) fn fetched_again(
+        &mut self,
+        task: TaskId,
+        outcome: Result<Vec<(PieceIndex, [u8; 32])>, String>,
+    ) {
+        let (now, me) = (self.now(), self.me);
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        let fetched = match outcome {
+            Ok(fetched) => fetched,
+            Err(reason) => {
+                let piece = swarm.layout().piece(0).expect("a blob that is fetched again has pieces");
+                swarm.fail(&P2pError::Origin { task, piece, reason });
+                return self.start_over(task);
+            }
+        };
+        let mut corrected = Vec::new();
+        for (piece, digest) in fetched {
+            let Some(liar) = swarm.provisional.fetched_again(me, piece, digest) else { continue };
+            tracing::warn!(%task, piece = piece.get(), node = %liar, "the origin has another piece than this node said");
+            if liar != me {
+                swarm.task.lied(now, liar);
+            }
+            corrected.push(Claim { piece, digest, fetcher: me });
+        }
+        self.claim(task, corrected);
+        self.hash_whole(task);
+    }
+
+    /// Forgets all pieces of a blob that cannot be made right, and takes part anew.
+    fn start_over(&mut self, task: TaskId) {
+        let seed = self.random.u64(..);
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        for piece in swarm.layout().pieces() {
+            if let Err(error) = self.store.forget(&swarm.stored, piece) {
+                tracing::warn!(%task, piece = piece.get(), "{}", crate::error::in_one_line(&error));
+            }
+        }
+        let parted: Vec<_> = swarm.start_over(seed);
+        for node in parted {
+            self.say(node, Body::Part(peer::Part { task: wire::bytes(task) }));
+        }
+        self.find_owner(task);
+    }
+}

@@ -1,0 +1,138 @@
+//! Blobs of which only the whole is known.
+
+use ring::digest::{SHA256, digest};
+
+use super::*;
+use crate::store::Standing;
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A cluster whose blob has no list.
+fn plain(nodes: usize, pieces: usize) -> Cluster {
+    let mut cluster = Cluster::new(nodes, pieces, RATE);
+    let blob = digest(&SHA256, &cluster.server.blob).as_ref().try_into().unwrap();
+    cluster.content = Content::Whole { blob, layout: cluster.content.layout() };
+    cluster
+}
+
+/// An origin that gives other bytes, always the same.
+fn liar(cluster: &Cluster) -> Arc<Server> {
+    let mut blob = cluster.server.blob.clone();
+    blob.chunks_mut(PIECE as usize).for_each(|piece| piece[7] ^= 1);
+    Arc::new(Server::new(blob, RATE))
+}
+
+async fn downloads(cluster: &Cluster, nodes: impl IntoIterator<Item = usize>) {
+    let downloads = join_all(nodes.into_iter().map(|node| cluster.download(node)));
+    timeout(PATIENCE, downloads).await.expect("all finish in time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_nodes_take_one_copy_of_a_blob_without_a_list() {
+    let alone = plain(1, 100);
+    let one = alone.download(0).await;
+    alone.stop().await;
+    let cluster = plain(16, 100);
+    let took = join_all((0..16).map(|node| cluster.download(node))).await;
+    let last = took.iter().max().unwrap().as_secs_f64() / one.as_secs_f64();
+    println!("16 nodes take {last:.2} times what one takes; {:.3} copies", cluster.copies());
+    assert!(cluster.copies() <= 1.05, "{} copies", cluster.copies());
+    assert!(last < 1.6, "{last}");
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_good_or_read_before_the_whole_was_checked() {
+    let cluster = plain(2, 20);
+    let blob = cluster.open(0).await;
+    let first = blob.read_unchecked(0..10, Priority::Demand).await.unwrap();
+    assert_eq!(first, cluster.server.blob[..10]);
+    let piece = blob.layout().piece(0).unwrap();
+    assert_eq!(blob.stored.standing(piece), Some(Standing::Provisional(id(0))));
+    cluster.server.down.store(true, Ordering::Relaxed);
+    let read = timeout(PATIENCE, blob.read(0..10, Priority::Demand)).await.unwrap();
+    assert!(matches!(read, Err(P2pError::Origin { .. })), "{read:?}");
+    assert_eq!(blob.here(), 0);
+    cluster.server.down.store(false, Ordering::Relaxed);
+    // What was on its way fails too.
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(blob.read(0..10, Priority::Demand).await.unwrap(), cluster.server.blob[..10]);
+    assert_eq!(blob.here(), blob.layout().count());
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lies_about_what_the_origin_sent_spoils_nobody_s_blob() {
+    let cluster = plain(5, 40);
+    let lying = async {
+        let blob = cluster.open_from(0, liar(&cluster)).await;
+        let read = timeout(PATIENCE, blob.fetch(0..blob.layout().len(), Priority::Background));
+        assert!(matches!(read.await.unwrap(), Err(P2pError::Whole { .. })), "its own origin is wrong");
+    };
+    let honest = downloads(&cluster, 1..4);
+    tokio::join!(lying, honest);
+    println!("{:.2} copies", cluster.copies());
+    downloads(&cluster, [4]).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_lies_is_an_error_and_heals() {
+    let mut cluster = plain(2, 10);
+    let right = Arc::clone(&cluster.server);
+    cluster.server = liar(&cluster);
+    let blob = cluster.open(0).await;
+    let read = timeout(PATIENCE, blob.read(0..10, Priority::Demand)).await.unwrap();
+    assert!(matches!(read, Err(P2pError::Whole { .. })), "{read:?}");
+    cluster.server = right;
+    downloads(&cluster, 0..2).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_piece_that_the_origin_spoils_once_is_found_by_the_whole() {
+    let cluster = plain(3, 20);
+    cluster.server.spoils.lock().unwrap().extend([0, 5 * u64::from(PIECE)]);
+    downloads(&cluster, 0..3).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_passes_on_other_bytes_than_it_had_is_passed_over() {
+    let cluster = plain(4, 30);
+    downloads(&cluster, 0..2).await;
+    let task = hex::encode(cluster.content.task().as_bytes());
+    let data = cluster.dir.path().join("0").join(task).join("data");
+    std::fs::write(data, vec![9; cluster.server.blob.len()]).unwrap();
+    downloads(&cluster, 2..4).await;
+    assert!(cluster.copies() < 1.3, "{} copies", cluster.copies());
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_word_for_pieces_outlives_the_owner() {
+    let mut cluster = plain(6, 60);
+    let owner = (0..6).find(|node| cluster.owns(*node)).unwrap();
+    let dying = async {
+        let _part = cluster.open(owner).await;
+        sleep(Duration::from_millis(400)).await;
+        cluster.network.kill(id(owner));
+    };
+    let others = (0..6).filter(|node| *node != owner);
+    tokio::join!(dying, downloads(&cluster, others));
+    assert!(cluster.copies() < 1.3, "{} copies", cluster.copies());
+    drop(cluster.engines.remove(owner));
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_is_found_again_on_disk_is_good_and_passed_on() {
+    let mut cluster = plain(2, 20);
+    downloads(&cluster, [0]).await;
+    let first = cluster.open(0).await;
+    drop(first);
+    cluster.server.down.store(true, Ordering::Relaxed);
+    downloads(&cluster, [1]).await;
+    cluster.engines.clear();
+    cluster.stop().await;
+}
