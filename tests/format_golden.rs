@@ -45,6 +45,8 @@ fn rewritten(bootstrap: &Bootstrap<Vec<u8>>) -> Bootstrap<Vec<u8>> {
     assert_eq!(BootstrapWriter::new(&tree).write().unwrap(), written, "writing is reproducible");
     let again = Bootstrap::open(written.bytes).unwrap();
     assert_eq!(again.to_tree().unwrap(), tree);
+    again.check_all().unwrap();
+    bootstrap.check_all().unwrap();
     again
 }
 

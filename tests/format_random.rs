@@ -91,7 +91,8 @@ fn boastful(number: u8, count: u32, features: u32) -> Blob {
 /// The most memory that opening and walking takes at one time, in bytes.
 fn memory(bytes: &[u8]) -> u64 {
     let walk = || drop(Bootstrap::open(bytes).and_then(|bootstrap| bootstrap.to_tree()));
-    allocation_counter::measure(walk).bytes_max
+    let check = || drop(Bootstrap::open(bytes).and_then(|bootstrap| bootstrap.check_all()));
+    allocation_counter::measure(walk).bytes_max.max(allocation_counter::measure(check).bytes_max)
 }
 
 /// What may be taken for so many bytes of a bootstrap: a record of a few bytes becomes an inode in memory.
@@ -112,6 +113,7 @@ proptest! {
         let written = BootstrapWriter::new(&image.tree).write().unwrap();
         let bootstrap = Bootstrap::open(written.bytes).unwrap();
         prop_assert_eq!(bootstrap.to_tree().unwrap(), canonical(&image.tree));
+        prop_assert_eq!(bootstrap.check_all(), Ok(()));
         let mut blobs: Vec<_> = bootstrap.blobs().iter().map(|_| StoredBlob::open(&bootstrap, 0, image.blob.clone())).collect();
         let listing = listing::read(&bootstrap, &mut blobs);
         prop_assert_eq!(listing.len() as u64, bootstrap.summary().inodes);
@@ -253,4 +255,5 @@ fn a_directory_that_contains_itself_is_not_walked() {
     bytes[entry..entry + 8].copy_from_slice(&root.0.to_le_bytes());
     let looped = Bootstrap::open(bytes).unwrap();
     assert!(looped.to_tree().unwrap_err().to_string().contains("reached twice"));
+    assert!(looped.check_all().unwrap_err().to_string().contains("reached twice"));
 }

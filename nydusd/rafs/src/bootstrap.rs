@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+mod check;
+mod claim;
 mod dir;
 mod extent;
 mod inode;
@@ -220,6 +222,16 @@ impl<B: AsRef<[u8]>> Bootstrap<B> {
     /// Inodes to fetch ahead of use, first one first; a directory stands for all below it.
     pub fn prefetch(&self) -> Vec<Nid> {
         self.view().prefetch().collect()
+    }
+
+    /// Looks at everything that can be reached from the root, for a reader that takes an image as it is: every inode,
+    /// name, attribute and chunk index is sound, and no directory is reached twice. Takes time with the number of
+    /// inodes.
+    ///
+    /// # Errors
+    /// [`FormatError`] for the first broken part.
+    pub fn check_all(&self) -> Result<(), FormatError> {
+        check::check_all(self.view())
     }
 
     /// The whole image as a tree, with blobs and chunks.

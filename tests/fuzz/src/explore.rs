@@ -24,6 +24,7 @@ pub fn bootstrap(bytes: &[u8]) {
         assert!(number.0 < bootstrap.blobs()[usize::from(blob.0)].chunk_count);
         assert!(chunk.uncompressed_size <= bootstrap.summary().chunk_size);
     }
+    drop(bootstrap.check_all());
     if let Ok(tree) = bootstrap.to_tree()
         && let Ok(written) = BootstrapWriter::new(&tree).write()
     {

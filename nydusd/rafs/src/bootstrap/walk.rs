@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::View;
+use super::claim::Unclaimed;
 use super::inode::Inode;
 use crate::layout::chunk_addr;
-use crate::layout::inode::DataLayout;
+use crate::layout::dirent::is_dot;
 use crate::{ChunkRef, FileType, FormatError, InodeId, Kind, Meta, Nid, Tree};
 
 pub(super) fn to_tree(view: View<'_>) -> Result<Tree, FormatError> {
     let mut walk = Walk {
         view,
-        unclaimed: view.bytes.len() as u64,
+        unclaimed: Unclaimed::all_of(view),
         tree: Tree { inodes: Vec::new(), ..Tree::new(view.image.summary.chunk_size) },
         ids: HashMap::new(),
         directories: Vec::new(),
@@ -29,9 +30,7 @@ pub(super) fn to_tree(view: View<'_>) -> Result<Tree, FormatError> {
 
 struct Walk<'a> {
     view: View<'a>,
-    /// Bytes of the bootstrap that no inode has claimed. Every inode's record and content are its own, so a hostile
-    /// image that lets many inodes share bytes runs out of it before memory does.
-    unclaimed: u64,
+    unclaimed: Unclaimed,
     tree: Tree,
     ids: HashMap<Nid, InodeId>,
     directories: Vec<(InodeId, Inode)>,
@@ -54,7 +53,7 @@ impl Walk<'_> {
     /// Adds an inode not seen before, and remembers a directory to be filled.
     fn add(&mut self, nid: Nid) -> Result<(InodeId, FileType), FormatError> {
         let inode = self.view.inode(nid)?;
-        self.claim(&inode)?;
+        self.unclaimed.claim(self.view, &inode)?;
         let kind = self.kind(&inode)?;
         let file_type = kind.file_type();
         let meta = self.meta(&inode)?;
@@ -64,21 +63,6 @@ impl Walk<'_> {
             self.directories.push((id, inode));
         }
         Ok((id, file_type))
-    }
-
-    fn claim(&mut self, inode: &Inode) -> Result<(), FormatError> {
-        let record = &inode.record;
-        let content = match (record.file_type, record.layout) {
-            (FileType::File, DataLayout::Chunked) => {
-                self.view.chunk_count(record.size).saturating_mul(chunk_addr::LEN as u64)
-            }
-            (FileType::Directory | FileType::Symlink, _) => record.size,
-            _ => 0,
-        };
-        let claim = content.saturating_add(record.len_with_xattrs());
-        let left = self.unclaimed.checked_sub(claim);
-        self.unclaimed = left.ok_or_else(|| inode.fault("content", "overlaps that of other inodes"))?;
-        Ok(())
     }
 
     fn kind(&self, inode: &Inode) -> Result<Kind, FormatError> {
@@ -132,7 +116,7 @@ impl Walk<'_> {
                 return Err(inode.fault("directory", "is not sorted by name"));
             }
             last = Some(entry.name);
-            if matches!(entry.name, b"." | b"..") {
+            if is_dot(entry.name) {
                 continue;
             }
             let (child, file_type) = self.child(entry.nid)?;
