@@ -13,6 +13,8 @@ mod image;
 mod images;
 #[path = "nydusd/inodes.rs"]
 mod inodes;
+#[path = "nydusd/kernel.rs"]
+mod kernel;
 #[path = "nydusd/life.rs"]
 mod life;
 #[path = "nydusd/listing.rs"]

@@ -11,7 +11,7 @@ use axum::{
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
+    routing::{get, put},
 };
 use nydusd_api::ApiError;
 use service::socket::Socket;
@@ -35,7 +35,7 @@ pub(crate) async fn serve(socket: Socket, daemon: Arc<Daemon>, stop: Cancellatio
 
 fn router(daemon: Arc<Daemon>) -> Router {
     let daemon_calls = get(handlers::daemon).put(handlers::configure_daemon);
-    let mount = post(handlers::mount).put(handlers::remount).delete(handlers::umount);
+    let mount = get(handlers::mounts).post(handlers::mount).put(handlers::remount).delete(handlers::umount);
     Router::new()
         .route("/api/v1/daemon", daemon_calls.clone())
         .route("/api/v2/daemon", daemon_calls)
@@ -78,7 +78,7 @@ impl IntoResponse for DaemonError {
             | Self::Argument(_)
             | Self::Mount(_) => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
             Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "UNSUPPORTED"),
-            Self::Cache(_) => (StatusCode::INTERNAL_SERVER_ERROR, "UNDEFINED"),
+            Self::Cache(_) | Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, "UNDEFINED"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY"),
         };
         error(status, code, format!("{:#}", anyhow::Error::new(self)))

@@ -1,12 +1,12 @@
 //! The daemon: images, the FUSE session they are seen through, and what the API may do with them.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use nydusd_api::{DaemonState, FsType, MountRequest};
+use nydusd_api::{DaemonState, DataPath, FsType, MountRequest, MountedImage};
 use storage::StorageError;
 use tokio::{runtime::Handle, sync::Mutex};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,6 +17,7 @@ use crate::{
     events::Events,
     fs::{OpenError, Rafs},
     fuse::{ReadQueue, Session},
+    kernel::KernelPath,
     mounts::{BadMountpoint, Image, ImageParts, MountError, MountTable, Mountpoint},
     prefetch,
 };
@@ -53,6 +54,9 @@ pub enum DaemonError {
     /// An argument is wrong.
     #[error("{0}")]
     Argument(String),
+    /// A bug: the code that does it has panicked.
+    #[error("the code that does this has panicked")]
+    Panic,
     /// The daemon is going down.
     #[error("the daemon is going down")]
     Stopping,
@@ -76,6 +80,7 @@ pub struct Daemon {
     events: Arc<Events>,
     backends: Backends,
     session: OnceLock<Session>,
+    kernel: KernelPath,
     /// Held while images come and go, so that a check still holds when its deed is done.
     changes: Arc<Mutex<()>>,
     tasks: TaskTracker,
@@ -94,6 +99,7 @@ impl Daemon {
             events,
             backends: Backends::default(),
             session: OnceLock::new(),
+            kernel: KernelPath::default(),
             changes: Arc::default(),
             tasks: TaskTracker::new(),
             stop,
@@ -159,13 +165,15 @@ impl Daemon {
             .blocking(move || {
                 daemon.mounts.check_free(&mountpoint)?;
                 let image = daemon.mounts.add(daemon.open(mountpoint, &request)?)?;
+                daemon.show_in_kernel(&image, request.kernel_mountpoint.as_deref());
                 daemon.start_prefetch(&image, request.prefetch_files);
                 drop(turn);
                 Ok(image)
             })
             .await?;
         self.forget_names(&image, None).await;
-        tracing::info!(image = %image.mountpoint(), source = %image.source().display(), "mounted");
+        let data_path = if image.kernel_path().is_some() { DataPath::Erofs } else { DataPath::Fuse };
+        tracing::info!(image = %image.mountpoint(), source = %image.source().display(), %data_path, "mounted");
         Ok(())
     }
 
@@ -185,6 +193,8 @@ impl Daemon {
                 daemon.mounts.get(&mountpoint)?;
                 let old = daemon.mounts.replace(daemon.open(mountpoint.clone(), &request)?)?;
                 let new = daemon.mounts.get(&mountpoint)?;
+                old.leave_kernel();
+                daemon.show_in_kernel(&new, request.kernel_mountpoint.as_deref());
                 daemon.start_prefetch(&new, request.prefetch_files);
                 drop(turn);
                 Ok((old, new))
@@ -203,12 +213,34 @@ impl Daemon {
     pub async fn umount(self: &Arc<Self>, mountpoint: &Mountpoint) -> Result<(), DaemonError> {
         let image = {
             let _turn = self.changes.lock().await;
+            let image = self.mounts.get(mountpoint)?;
+            // First, while its reads are still answered: whoever just came through ends well.
+            let leaving = move || {
+                image.leave_kernel();
+                Ok(())
+            };
+            self.blocking(leaving).await?;
             self.mounts.remove(mountpoint)?
         };
         self.forget_names(&image, Some(&image)).await;
         tracing::info!(image = %mountpoint, "unmounted");
         self.close(image).await;
         Ok(())
+    }
+
+    /// All images, and where they are seen.
+    pub fn mounted(&self) -> Vec<MountedImage> {
+        let fuse = self.session.get().map(|session| session.mountpoint().to_owned()).unwrap_or_default();
+        let describe = |image: Arc<Image>| {
+            let mountpoint = image.mountpoint();
+            let (data_path, path) = match image.kernel_path() {
+                Some(path) => (DataPath::Erofs, path),
+                None if mountpoint.is_root() => (DataPath::Fuse, fuse.clone()),
+                None => (DataPath::Fuse, fuse.join(mountpoint.name())),
+            };
+            MountedImage { mountpoint: mountpoint.to_string(), data_path, path }
+        };
+        self.mounts.all().into_iter().map(describe).collect()
     }
 
     /// Reads of a mounted image use another credential from now on.
@@ -241,6 +273,24 @@ impl Daemon {
         }
     }
 
+    /// Takes all images out of the kernel's own driver, which holds on to the FUSE mount.
+    pub fn leave_kernel(&self) {
+        self.mounts.all().iter().for_each(|image| image.leave_kernel());
+    }
+
+    /// Has the kernel's own driver show an image, where it is asked to. That it does not is no error: the image is seen
+    /// through FUSE all the same.
+    fn show_in_kernel(&self, image: &Image, at: Option<&Path>) {
+        let (Some(at), Some(session)) = (at, self.session.get()) else { return };
+        match self.kernel.mount(image, session.mountpoint(), at) {
+            Ok(mount) => image.set_kernel(mount),
+            Err(error) => {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(image = %image.mountpoint(), "seen through FUSE, not EROFS: {error:#}");
+            }
+        }
+    }
+
     async fn turn(&self, request: &MountRequest) -> Result<tokio::sync::OwnedMutexGuard<()>, DaemonError> {
         if request.fs_type == FsType::Passthrough {
             return Err(DaemonError::Unsupported("fs_type passthroughfs"));
@@ -254,7 +304,9 @@ impl Daemon {
         &self,
         work: impl FnOnce() -> Result<T, DaemonError> + Send + 'static,
     ) -> Result<T, DaemonError> {
-        self.tasks.spawn_blocking(work).await.unwrap_or(Err(DaemonError::Stopping))
+        self.tasks.spawn_blocking(work).await.unwrap_or_else(|error| {
+            Err(if error.is_panic() { DaemonError::Panic } else { DaemonError::Stopping })
+        })
     }
 
     fn open(&self, mountpoint: Mountpoint, request: &MountRequest) -> Result<ImageParts, DaemonError> {

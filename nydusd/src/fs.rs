@@ -21,7 +21,7 @@ use rafs::{
 use storage::{BlobReads, BlobSet, CacheDir, ReadPolicy, StorageError, backend::Backend};
 
 pub use error::FsError;
-pub(crate) use paths::paths_of;
+pub(crate) use paths::{path_at, paths_of};
 
 /// Names and values of extended attributes, borrowed from the bootstrap.
 pub type Xattrs<'a> = Vec<(Vec<u8>, &'a [u8])>;
@@ -116,6 +116,25 @@ impl Rafs {
         self.bootstrap.blobs()
     }
 
+    /// Whether there is a blob of this index.
+    pub fn has_blob(&self, blob: BlobIndex) -> bool {
+        usize::from(blob.0) < self.blobs().len()
+    }
+
+    /// Length of a blob's uncompressed image in bytes: whole blocks, as the kernel reads it.
+    pub fn blob_len(&self, blob: BlobIndex) -> u64 {
+        let blob = self.blobs().get(usize::from(blob.0));
+        blob.map_or(0, |blob| blob.uncompressed_size.next_multiple_of(rafs::BLOCK_SIZE))
+    }
+
+    /// Checks all that can be reached in the image, for a kernel that reads it by itself.
+    ///
+    /// # Errors
+    /// [`FsError::Format`].
+    pub fn check_all(&self) -> Result<(), FsError> {
+        Ok(self.bootstrap.check_all()?)
+    }
+
     /// Attributes of an inode.
     ///
     /// # Errors
@@ -189,6 +208,13 @@ impl Rafs {
             spans.push(Span { blob: extent.blob, offset: extent.offset, len: extent.len });
         }
         Ok(spans)
+    }
+
+    /// Where the bytes of a blob stand that `len` bytes from `offset` on cover, cut at its end.
+    pub fn plan_blob(&self, blob: BlobIndex, offset: u64, len: u32) -> Option<Span> {
+        let left = self.blob_len(blob).saturating_sub(offset);
+        let len = u32::try_from(left).map_or(len, |left| left.min(len));
+        (len > 0).then_some(Span { blob, offset, len })
     }
 
     /// Fills `buf` with the bytes of `spans`, if all of them are in the cache; `buf` is as long as they are.

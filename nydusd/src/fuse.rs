@@ -2,6 +2,7 @@
 
 mod attr;
 pub(crate) mod inherited;
+mod names;
 mod reads;
 mod report;
 mod session;
@@ -22,16 +23,17 @@ use fuser::{
     LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
     ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
-use rafs::bootstrap::DirEntry;
-
+use names::{Found, Listed};
 pub use reads::{Inflight, ReadQueue};
 pub(crate) use report::Complaints;
+use report::Place;
 pub use session::{Session, SessionError, set_read_ahead};
 
 use crate::{
     counters::Op,
     fs::FsError,
-    mounts::{Image, MountTable, Mountpoint, ROOT_INO, Target},
+    kernel::probe_block,
+    mounts::{MountTable, ROOT_INO, Target},
 };
 
 /// Images never change: the kernel may keep what it knows.
@@ -81,86 +83,25 @@ impl FuseAdapter {
             answer(&target)
         };
         let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| Err(FsError::Panic));
-        let Target::Inode(image, nid) = &target else {
-            return outcome.map_err(|error| Errno::from_i32(error.errno()));
+        let (image, place) = match &target {
+            Target::Inode(image, nid) => (image, Place::Inode(*nid)),
+            Target::Blob(image, blob) => (image, Place::Blob(*blob, 0)),
+            Target::Root | Target::Blobs | Target::Probe => {
+                return outcome.map_err(|error| Errno::from_i32(error.errno()));
+            }
         };
         match &outcome {
             Ok(_) => image.counters().answered(op, started.elapsed()),
-            Err(error) => report::report(self.reads.events(), image, *nid, op, error),
+            Err(error) => report::report(self.reads.events(), image, place, op, error),
         }
         outcome.map_err(|error| Errno::from_i32(error.errno()))
     }
-
-    fn look_up(&self, target: &Target, name: &OsStr) -> Result<Found, FsError> {
-        match target {
-            Target::Inode(image, directory) => {
-                let Some(attributes) = image.rafs().lookup(*directory, name.as_bytes())? else {
-                    return Ok(Found::Nothing);
-                };
-                Ok(Found::Entry(attr::of(image, &attributes)?, FOREVER))
-            }
-            Target::Root => {
-                let image = self.image_named(name).ok_or(FsError::NoEntry)?;
-                let root = image.rafs().attributes(image.rafs().root())?;
-                Ok(Found::Entry(attr::of(&image, &root)?, BRIEF))
-            }
-        }
-    }
-
-    fn image_named(&self, name: &OsStr) -> Option<Arc<Image>> {
-        let mountpoint: Mountpoint = format!("/{}", name.to_str()?).parse().ok()?;
-        self.mounts.get(&mountpoint).ok()
-    }
-
-    /// Hands entries of a directory to `add` until it says that it is full.
-    fn list(
-        &self,
-        target: &Target,
-        cookie: u64,
-        mut add: impl FnMut(Listed<'_>) -> Result<bool, FsError>,
-    ) -> Result<(), FsError> {
-        match target {
-            Target::Inode(image, directory) => {
-                for entry in image.rafs().read_dir(*directory, cookie)? {
-                    if add(Listed::Entry(image, entry?))? {
-                        break;
-                    }
-                }
-            }
-            Target::Root => {
-                for (next, name) in [(1, "."), (2, "..")] {
-                    if next > cookie && add(Listed::Root(name, next))? {
-                        return Ok(());
-                    }
-                }
-                for image in self.mounts.all() {
-                    let next = u64::from(image.number().get()) + 2;
-                    if next > cookie && add(Listed::Image(&image, next))? {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Outcome of a lookup.
-enum Found {
-    /// Attributes, and how long the name is good for.
-    Entry(fuser::FileAttr, Duration),
-    /// No such name, now or ever.
-    Nothing,
-}
-
-/// A name in a directory, and where to go on behind it.
-enum Listed<'a> {
-    /// `.` or `..` of the directory of all images.
-    Root(&'static str, u64),
-    /// An image in it.
-    Image(&'a Arc<Image>, u64),
-    /// A name in an image.
-    Entry(&'a Arc<Image>, DirEntry<'a>),
+/// The `size` bytes from `offset` on, cut at the end.
+fn part_of(bytes: &[u8], offset: u64, size: u32) -> &[u8] {
+    let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+    &rest[..rest.len().min(size as usize)]
 }
 
 impl Filesystem for FuseAdapter {
@@ -205,7 +146,10 @@ impl Filesystem for FuseAdapter {
                 attr.ino = ino;
                 Ok((attr, FOREVER))
             }
+            Target::Blob(image, blob) => Ok((attr::blob(image, *blob, self.started), FOREVER)),
             Target::Root => Ok((attr::root(self.started), Duration::ZERO)),
+            Target::Blobs => Ok((attr::blobs(self.started), FOREVER)),
+            Target::Probe => Ok((attr::probe(self.started), FOREVER)),
         };
         match self.answer(Op::Getattr, ino, answer) {
             Ok((attr, ttl)) => reply.attr(&ttl, &attr),
@@ -216,7 +160,7 @@ impl Filesystem for FuseAdapter {
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
         let answer = |target: &Target| match target {
             Target::Inode(image, nid) => image.rafs().link_target(*nid),
-            Target::Root => Err(FsError::WrongType),
+            _ => Err(FsError::WrongType),
         };
         match self.answer(Op::Readlink, ino, answer) {
             Ok(target) => reply.data(&target),
@@ -245,15 +189,15 @@ impl Filesystem for FuseAdapter {
         reply: ReplyData,
     ) {
         let started = Instant::now();
-        match self.mounts.resolve(ino.0) {
-            Ok(Target::Inode(image, nid)) => {
-                let request =
-                    reads::ReadRequest { image, nid, offset, size, unique: req.unique().0, started };
-                self.reads.answer(request, reply);
-            }
-            Ok(Target::Root) => reply.error(Errno::EISDIR),
-            Err(error) => reply.error(Errno::from_i32(error.errno())),
-        }
+        let (image, place) = match self.mounts.resolve(ino.0) {
+            Ok(Target::Inode(image, nid)) => (image, Place::Inode(nid)),
+            Ok(Target::Blob(image, blob)) => (image, Place::Blob(blob, offset)),
+            Ok(Target::Probe) => return reply.data(part_of(&probe_block(), offset, size)),
+            Ok(Target::Root | Target::Blobs) => return reply.error(Errno::EISDIR),
+            Err(error) => return reply.error(Errno::from_i32(error.errno())),
+        };
+        let request = reads::ReadRequest { image, place, offset, size, unique: req.unique().0, started };
+        self.reads.answer(request, reply);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
@@ -279,7 +223,7 @@ impl Filesystem for FuseAdapter {
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let add = |listed: Listed<'_>| {
             Ok(match listed {
-                Listed::Root(name, next) => {
+                Listed::Own(name, next) => {
                     reply.add(INodeNo(ROOT_INO), next, fuser::FileType::Directory, name)
                 }
                 Listed::Image(image, next) => {
@@ -309,7 +253,7 @@ impl Filesystem for FuseAdapter {
     ) {
         let add = |listed: Listed<'_>| {
             let (image, nid, next, name, ttl) = match &listed {
-                Listed::Root(name, next) => {
+                Listed::Own(name, next) => {
                     let attr = attr::root(self.started);
                     return Ok(reply.add(attr.ino, *next, name, &Duration::ZERO, &attr, GENERATION));
                 }
@@ -335,7 +279,7 @@ impl Filesystem for FuseAdapter {
                 let summary = image.rafs().summary();
                 Ok((summary.uncompressed_size.div_ceil(rafs::BLOCK_SIZE), summary.inodes))
             }
-            Target::Root => Ok((0, 0)),
+            _ => Ok((0, 0)),
         };
         const BLOCK: u32 = 4096;
         match self.answer(Op::Statfs, ino, answer) {
@@ -347,7 +291,7 @@ impl Filesystem for FuseAdapter {
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let answer = |target: &Target| match target {
             Target::Inode(image, nid) => attr::fit(image.rafs().xattr(*nid, name.as_bytes())?, size),
-            Target::Root => Err(FsError::NoAttribute),
+            _ => Err(FsError::NoAttribute),
         };
         attr::reply_xattr(self.answer(Op::Getxattr, ino, answer), reply);
     }

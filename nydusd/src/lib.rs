@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod events;
 pub mod fs;
 pub mod fuse;
+pub mod kernel;
 mod memory;
 pub mod mounts;
 mod prefetch;

@@ -1,6 +1,7 @@
 //! Many images in one daemon: names and numbers, and which image an inode number belongs to.
 
 mod image;
+mod ino;
 mod mountpoint;
 
 use std::{
@@ -8,44 +9,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use rafs::Nid;
+use rafs::{BlobIndex, Nid};
 
 pub use image::{Image, ImageParts};
+pub(crate) use ino::PROBE_NAME;
+pub use ino::{BLOBS_INO, BLOBS_NAME, MountNumber, PROBE_INO, ROOT_INO};
+use ino::{Inner, MAX_MOUNTS};
 pub use mountpoint::{BadMountpoint, Mountpoint};
 
 use crate::fs::FsError;
-
-/// FUSE's number of the root directory.
-pub const ROOT_INO: u64 = 1;
-/// Bits of an inode number that hold the image's own number. With 32 bytes for the smallest inode, they cover a bootstrap
-/// of 32 TiB.
-const NID_BITS: u32 = 40;
-/// Numbers of mounts that fit above them.
-const MAX_MOUNTS: u32 = 1 << (u64::BITS - NID_BITS);
-
-/// Number of a mount, never used twice in a daemon's life: an inode number that the kernel still remembers from an image
-/// that is gone can never mean another image's file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MountNumber(u32);
-
-impl MountNumber {
-    /// The inode number that the kernel sees for an image's inode.
-    ///
-    /// # Errors
-    /// [`FsError::WrongType`] for a number that no bootstrap can have.
-    pub fn ino(self, nid: Nid) -> Result<u64, FsError> {
-        if nid.0 >> NID_BITS != 0 {
-            return Err(FsError::WrongType);
-        }
-        Ok(u64::from(self.0) << NID_BITS | nid.0)
-    }
-
-    /// Its place in the listing of the root.
-    #[must_use]
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
 
 /// An image that cannot be added or is not there.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +41,14 @@ pub enum MountError {
 pub enum Target {
     /// The directory of all images.
     Root,
+    /// The directory of all images' blobs.
+    Blobs,
+    /// The probe's blob.
+    Probe,
     /// An inode of an image.
     Inode(Arc<Image>, Nid),
+    /// A blob of an image: its uncompressed bytes.
+    Blob(Arc<Image>, BlobIndex),
 }
 
 /// All mounted images.
@@ -158,9 +136,25 @@ impl MountTable {
                 None => Target::Root,
             });
         }
-        let number = u32::try_from(ino >> NID_BITS).map_err(|_| FsError::Unmounted)?;
-        let image = state.images.get(&MountNumber(number)).ok_or(FsError::Unmounted)?;
-        Ok(Target::Inode(Arc::clone(image), Nid(ino & ((1 << NID_BITS) - 1))))
+        match ino {
+            BLOBS_INO => return Ok(Target::Blobs),
+            PROBE_INO => return Ok(Target::Probe),
+            _ => {}
+        }
+        let (number, inner) = ino::split(ino).ok_or(FsError::Unmounted)?;
+        let image = Arc::clone(state.images.get(&number).ok_or(FsError::Unmounted)?);
+        match inner {
+            Inner::Inode(nid) => Ok(Target::Inode(image, nid)),
+            Inner::Blob(blob) if image.rafs().has_blob(blob) => Ok(Target::Blob(image, blob)),
+            Inner::Blob(_) => Err(FsError::NoEntry),
+        }
+    }
+
+    /// The blob of that name in the directory of blobs.
+    pub(crate) fn blob_named(&self, name: &str) -> Option<(Arc<Image>, BlobIndex)> {
+        let (number, blob) = MountNumber::parse_blob_name(name)?;
+        let image = Arc::clone(self.read().images.get(&number)?);
+        image.rafs().has_blob(blob).then_some((image, blob))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -209,16 +203,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_inode_number_that_would_reach_into_the_mount_number_is_refused() {
-        assert_eq!(MountNumber(3).ino(Nid(7)).unwrap(), (3 << 40) | 7);
-        assert!(MountNumber(3).ino(Nid(1 << 40)).is_err());
-    }
-
-    #[test]
     fn an_unknown_inode_number_is_stale() {
         let table = MountTable::default();
         assert!(matches!(table.resolve(ROOT_INO), Ok(Target::Root)));
-        for ino in [0, 2, 5 << 40, u64::MAX] {
+        assert!(matches!(table.resolve(BLOBS_INO), Ok(Target::Blobs)));
+        for ino in [0, 4, 5 << 40, u64::MAX] {
             assert!(matches!(table.resolve(ino), Err(FsError::Unmounted)), "{ino}");
         }
     }

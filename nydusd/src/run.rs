@@ -108,6 +108,7 @@ async fn unmounted_or_stopped(unmounted: impl Future<Output = ()>, stop: &Cancel
 async fn end(cli: &Cli, daemon: &Arc<Daemon>) -> anyhow::Result<()> {
     tracing::info!("ending");
     let mut result = Ok(());
+    daemon.leave_kernel();
     if let Some(session) = daemon.session().filter(|_| cli.fuse_fd.is_none()) {
         let already = tokio::time::timeout(Duration::ZERO, session.ended()).await.is_ok();
         if !already {
@@ -146,6 +147,8 @@ fn request_of(cli: &Cli) -> anyhow::Result<Option<MountRequest>> {
         source: bootstrap.display().to_string(),
         config: with_overrides(&config, cli)?,
         prefetch_files: Some(prefetch_files(&cli.prefetch_files)?),
+        // Whoever unmounts the mountpoint ends the daemon: nothing else may be mounted there.
+        kernel_mountpoint: None,
     }))
 }
 

@@ -101,7 +101,7 @@ impl Nydusd {
     pub(crate) fn request(&self, bootstrap: &Path, blobs: &Path) -> MountRequest {
         let config = localfs(blobs, &self.dir.path().join("cache"));
         let source = bootstrap.to_str().unwrap().to_owned();
-        MountRequest { fs_type: FsType::Rafs, source, config, prefetch_files: None }
+        MountRequest { fs_type: FsType::Rafs, source, config, prefetch_files: None, kernel_mountpoint: None }
     }
 
     /// Memory of its own, in bytes.
@@ -133,7 +133,10 @@ impl Drop for Nydusd {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        nix::mount::umount2(&self.mountpoint, nix::mount::MntFlags::MNT_DETACH).ok();
+        // Images in the kernel stand beside the daemon's own mount.
+        let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = table.lines().filter_map(|line| line.split(' ').nth(1).map(Path::new));
+        points.filter(|at| at.starts_with(self.dir.path())).for_each(|at| drop(nydusd_api::detach(at)));
     }
 }
 

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, task::JoinSet};
 
-use crate::{ApiError, DaemonStatus, MountRequest, TracedFile};
+use crate::{ApiError, DaemonStatus, MountRequest, MountedImage, TracedFile};
 
 /// Largest answer that is taken in, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -99,6 +99,14 @@ impl Client {
         self.call(Method::PUT, &mount_path(mountpoint), to_json(request)).await.map(drop)
     }
 
+    /// `GET /api/v1/mount`: all mounted images, and where they are seen.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn mounts(&self) -> Result<Vec<MountedImage>, ClientError> {
+        self.fetch("/api/v1/mount").await
+    }
+
     /// `DELETE /api/v1/mount?mountpoint=M`.
     ///
     /// # Errors
@@ -161,7 +169,9 @@ impl Client {
         serde_json::from_slice(body).map_err(|error| self.broken(&format!("GET {path}"), &error))
     }
 
-    fn broken(&self, call: &str, problem: &dyn std::fmt::Display) -> ClientError {
+    /// The error of an answer to `call` that is not what it should be.
+    #[must_use]
+    pub fn broken(&self, call: &str, problem: &dyn std::fmt::Display) -> ClientError {
         ClientError::Exchange {
             socket: self.socket.clone(),
             call: call.to_owned(),

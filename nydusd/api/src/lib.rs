@@ -5,9 +5,14 @@
 //! caller then owns the mount: nydusd does not unmount it when it ends.
 
 mod client;
+mod detach;
 mod fuse_mount;
 mod message;
 
 pub use client::{Client, ClientError};
+pub use detach::detach;
 pub use fuse_mount::mount_fuse;
-pub use message::{ApiError, BuildVersion, DaemonState, DaemonStatus, FsType, MountRequest, TracedFile};
+pub use message::{
+    ApiError, BuildVersion, DaemonState, DaemonStatus, DataPath, FsType, MountRequest, MountedImage,
+    TracedFile,
+};

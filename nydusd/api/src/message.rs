@@ -1,5 +1,7 @@
 //! Bodies of requests and answers.
 
+use std::{fmt, path::PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 /// Body of `POST /api/v1/mount?mountpoint=M`.
@@ -14,6 +16,41 @@ pub struct MountRequest {
     /// Files to fetch ahead of use, besides the image's own list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefetch_files: Option<Vec<String>>,
+    /// Directory at which the kernel's own EROFS driver is to show the image, where the machine and the image allow it;
+    /// made if it is not there, and what is mounted there is taken away. Whether it did, [`MountedImage`] tells. Not
+    /// known to the original.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_mountpoint: Option<PathBuf>,
+}
+
+/// One entry of the answer of `GET /api/v1/mount`, which the original does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedImage {
+    /// The mountpoint it was mounted as.
+    pub mountpoint: String,
+    /// Who answers readers.
+    pub data_path: DataPath,
+    /// Where readers find it.
+    pub path: PathBuf,
+}
+
+/// Who answers readers of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataPath {
+    /// The kernel's EROFS driver; the daemon gives it bytes of blobs.
+    Erofs,
+    /// The daemon, through FUSE.
+    Fuse,
+}
+
+impl fmt::Display for DataPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Erofs => "erofs",
+            Self::Fuse => "fuse",
+        })
+    }
 }
 
 /// Kinds of file systems that the original can mount; this daemon serves `rafs`.

@@ -9,7 +9,7 @@ use axum::{
     http::{Method, StatusCode, Uri},
     response::Response,
 };
-use nydusd_api::{BuildVersion, DaemonStatus, MountRequest, TracedFile};
+use nydusd_api::{BuildVersion, DaemonStatus, MountRequest, MountedImage, TracedFile};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use service::{
@@ -90,6 +90,10 @@ pub(super) async fn backend(State(daemon): DaemonRef, args: Args) -> Result<Json
     Ok(Json(image.config().backend.to_json()))
 }
 
+pub(super) async fn mounts(State(daemon): DaemonRef) -> Json<Vec<MountedImage>> {
+    Json(daemon.mounted())
+}
+
 pub(super) async fn mount(
     State(daemon): DaemonRef,
     args: Args,
@@ -145,7 +149,12 @@ pub(super) async fn configure(
 }
 
 pub(super) async fn start_trace(State(daemon): DaemonRef, args: Args) -> Result<StatusCode, DaemonError> {
-    daemon.mounts().get(&mountpoint(&args, "mountpoint")?)?.trace().start();
+    let image = daemon.mounts().get(&mountpoint(&args, "mountpoint")?)?;
+    if image.kernel_path().is_some() {
+        let problem = "the kernel reads this image by itself: mount it without kernel_mountpoint to trace it";
+        return Err(DaemonError::Argument(problem.into()));
+    }
+    image.trace().start();
     Ok(StatusCode::NO_CONTENT)
 }
 

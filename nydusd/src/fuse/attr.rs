@@ -3,11 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{Errno, FileAttr, INodeNo, ReplyXattr};
-use rafs::{FileType, bootstrap::Attributes};
+use rafs::{BlobIndex, FileType, bootstrap::Attributes};
 
 use crate::{
     fs::FsError,
-    mounts::{Image, ROOT_INO},
+    kernel::probe_block,
+    mounts::{BLOBS_INO, Image, PROBE_INO, ROOT_INO},
 };
 
 /// Attributes of an image's inode.
@@ -50,6 +51,33 @@ pub(super) fn root(time: SystemTime) -> FileAttr {
         rdev: 0,
         blksize: 4096,
         flags: 0,
+    }
+}
+
+/// Attributes of the directory of blobs: for the kernel's own use, and root's.
+pub(super) fn blobs(time: SystemTime) -> FileAttr {
+    FileAttr { ino: INodeNo(BLOBS_INO), perm: 0o700, ..root(time) }
+}
+
+/// Attributes of a blob.
+pub(super) fn blob(image: &Image, blob: BlobIndex, time: SystemTime) -> FileAttr {
+    bytes(image.number().blob_ino(blob), image.rafs().blob_len(blob), time)
+}
+
+/// Attributes of the probe's blob.
+pub(super) fn probe(time: SystemTime) -> FileAttr {
+    bytes(PROBE_INO, probe_block().len() as u64, time)
+}
+
+fn bytes(ino: u64, size: u64, time: SystemTime) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(ino),
+        size,
+        blocks: size.div_ceil(512),
+        kind: fuser::FileType::RegularFile,
+        perm: 0o400,
+        nlink: 1,
+        ..root(time)
     }
 }
 

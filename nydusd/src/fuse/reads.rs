@@ -9,10 +9,9 @@ use std::{
 };
 
 use fuser::{Errno, ReplyData};
-use rafs::Nid;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::report::report;
+use super::report::{Place, report};
 use crate::{
     counters::Op,
     events::Events,
@@ -31,7 +30,8 @@ thread_local! {
 /// One read.
 pub(super) struct ReadRequest {
     pub(super) image: Arc<Image>,
-    pub(super) nid: Nid,
+    /// What is read, a file of the image or one of its blobs.
+    pub(super) place: Place,
     pub(super) offset: u64,
     pub(super) size: u32,
     pub(super) unique: u64,
@@ -41,7 +41,7 @@ pub(super) struct ReadRequest {
 /// A read that waits for its bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Inflight {
-    /// The inode number in its image.
+    /// The inode number in its image; of a blob, its number in the mount.
     pub inode: u64,
     /// FUSE's number of the request.
     pub unique: u64,
@@ -131,10 +131,15 @@ enum Attempt {
 
 fn plan_and_try(request: &ReadRequest) -> Result<Attempt, FsError> {
     let image = &request.image;
-    #[cfg(test)]
-    super::tests::strike(request.nid);
-    image.trace().note(request.nid, request.offset, request.size.into());
-    let spans = image.rafs().plan(request.nid, request.offset, request.size.into())?;
+    let spans = match request.place {
+        Place::Inode(nid) => {
+            #[cfg(test)]
+            super::tests::strike(nid);
+            image.trace().note(nid, request.offset, request.size.into());
+            image.rafs().plan(nid, request.offset, request.size.into())?
+        }
+        Place::Blob(blob, offset) => image.rafs().plan_blob(blob, offset, request.size).into_iter().collect(),
+    };
     let len = spans.iter().map(|span| span.len as usize).sum();
     BUFFER.with_borrow_mut(|buffer| {
         if buffer.len() < len {
@@ -147,7 +152,7 @@ fn plan_and_try(request: &ReadRequest) -> Result<Attempt, FsError> {
 
 /// Tells of a failed read, then answers it.
 fn fail(events: &Events, request: &ReadRequest, error: &FsError, reply: ReplyData) {
-    report(events, &request.image, request.nid, Op::Read, error);
+    report(events, &request.image, request.place, Op::Read, error);
     reply.error(Errno::from_i32(error.errno()));
 }
 
@@ -160,7 +165,11 @@ struct InflightEntry<'a> {
 impl<'a> InflightEntry<'a> {
     fn new(queue: &'a ReadQueue, request: &ReadRequest) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let entry = Inflight { inode: request.nid.0, unique: request.unique, timestamp_secs: now.as_secs() };
+        let inode = match request.place {
+            Place::Inode(nid) => nid.0,
+            Place::Blob(blob, _) => request.image.number().blob_ino(blob),
+        };
+        let entry = Inflight { inode, unique: request.unique, timestamp_secs: now.as_secs() };
         queue.lock_inflight().insert(request.unique, entry);
         Self { queue, unique: request.unique }
     }

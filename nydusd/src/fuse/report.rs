@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rafs::Nid;
+use rafs::{BlobIndex, Nid};
 use storage::backend::Backend;
 
 use crate::{
     counters::Op,
     events::Events,
-    fs::{FsError, paths_of},
+    fs::{FsError, path_at, paths_of},
     mounts::Image,
 };
 
@@ -21,6 +21,15 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(1);
 /// Entries of directories that are looked at for the name of a file: some milliseconds.
 const MAX_ENTRIES: usize = 200_000;
+
+/// What a request was about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// An inode of the image.
+    Inode(Nid),
+    /// A blob of it, from this byte of its uncompressed image on.
+    Blob(BlobIndex, u64),
+}
 
 /// When an image's failures were last told.
 #[derive(Debug, Default)]
@@ -49,27 +58,38 @@ impl Complaints {
 
 /// Counts a failed request, and tells of it unless sound images fail so too. Looking up the file's name reads the
 /// bootstrap, which may wait for the disk.
-pub(super) fn report(events: &Events, image: &Image, nid: Nid, op: Op, error: &FsError) {
+pub(super) fn report(events: &Events, image: &Image, place: Place, op: Op, error: &FsError) {
     image.counters().failed(op);
     if error.is_expected() {
         return;
     }
     let Some(unsaid) = image.complaints().turn() else { return };
-    // Where the walk fails too, the image itself is broken, which the cause says.
-    let mut paths = paths_of(image.rafs(), HashSet::from([nid]), MAX_ENTRIES).unwrap_or_default();
-    let path = paths.remove(&nid).unwrap_or_else(|| format!("inode {nid}"));
+    let path = path_of(image, place);
     let cause = with_causes(error);
     tracing::error!(
         image = %image.mountpoint(),
         source = %image.source().display(),
         backend = image.backend().name(),
         path,
-        %nid,
         ?op,
         unsaid,
         "{cause}"
     );
     events.add(format!("{op:?} of {path} in image {} failed: {cause}", image.mountpoint()));
+}
+
+/// The file that a request was about. Where the walk fails too, the image itself is broken, which the cause says.
+fn path_of(image: &Image, place: Place) -> String {
+    let found = match place {
+        Place::Inode(nid) => paths_of(image.rafs(), HashSet::from([nid]), MAX_ENTRIES)
+            .ok()
+            .and_then(|mut paths| paths.remove(&nid)),
+        Place::Blob(blob, offset) => path_at(image.rafs(), blob, offset, MAX_ENTRIES).ok().flatten(),
+    };
+    found.unwrap_or_else(|| match place {
+        Place::Inode(nid) => format!("inode {nid}"),
+        Place::Blob(blob, offset) => format!("byte {offset} of blob {}", blob.0),
+    })
 }
 
 /// An error with its causes, in one line.

@@ -80,6 +80,12 @@ impl Session {
         }
     }
 
+    /// Where it is mounted.
+    #[must_use]
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+
     /// Returns when the file system is unmounted.
     pub async fn ended(&self) {
         // An error means that the thread is gone, which is the same.

@@ -100,6 +100,7 @@ async fn a_panic_costs_its_request_and_the_session_survives() {
         source: bootstrap.display().to_string(),
         config: configuration(dir.path()),
         prefetch_files: None,
+        kernel_mountpoint: None,
     };
     daemon.mount(Mountpoint::root(), request).await.unwrap();
     let at = dir.path().join("mnt");

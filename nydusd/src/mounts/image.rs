@@ -1,12 +1,17 @@
 //! One mounted image and what is counted of it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio_util::task::TaskTracker;
 
 use super::{MountNumber, Mountpoint};
 use crate::{
-    backends::SwapBackend, config::ImageConfig, counters::Counters, fs::Rafs, fuse::Complaints, trace::Trace,
+    backends::SwapBackend, config::ImageConfig, counters::Counters, fs::Rafs, fuse::Complaints,
+    kernel::KernelMount, trace::Trace,
 };
 
 /// What an image is made of.
@@ -33,6 +38,7 @@ pub struct Image {
     complaints: Complaints,
     trace: Trace,
     reads: TaskTracker,
+    kernel: Mutex<Option<KernelMount>>,
 }
 
 impl Image {
@@ -44,6 +50,7 @@ impl Image {
             complaints: Complaints::default(),
             trace: Trace::default(),
             reads: TaskTracker::new(),
+            kernel: Mutex::default(),
         }
     }
 
@@ -95,6 +102,27 @@ impl Image {
     /// Reads that wait for bytes.
     pub const fn reads(&self) -> &TaskTracker {
         &self.reads
+    }
+
+    /// Where the kernel's own driver shows it, if it does.
+    pub fn kernel_path(&self) -> Option<PathBuf> {
+        self.lock_kernel().as_ref().map(|mount| mount.path().to_owned())
+    }
+
+    /// Takes over where the kernel's own driver shows it.
+    pub(crate) fn set_kernel(&self, mount: KernelMount) {
+        *self.lock_kernel() = Some(mount);
+    }
+
+    /// Takes it out of the kernel's own driver, if it is there: new readers do not find it any more.
+    pub(crate) fn leave_kernel(&self) {
+        if let Some(mount) = self.lock_kernel().take() {
+            mount.detach();
+        }
+    }
+
+    fn lock_kernel(&self) -> MutexGuard<'_, Option<KernelMount>> {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends it after it was taken out of the table: waits for reads under way, at most `patience`, then fails the rest.

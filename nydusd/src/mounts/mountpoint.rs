@@ -2,13 +2,15 @@
 
 use std::{fmt, str::FromStr};
 
+use super::BLOBS_NAME;
+
 /// `/` or `/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mountpoint(Box<str>);
 
 /// A text that is no mountpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("mountpoint {0:?} is neither / nor /NAME")]
+#[error("mountpoint {0:?} is neither / nor /NAME, or its name is taken")]
 pub struct BadMountpoint(String);
 
 impl Mountpoint {
@@ -37,7 +39,8 @@ impl FromStr for Mountpoint {
     fn from_str(text: &str) -> Result<Self, BadMountpoint> {
         let name = text.strip_prefix('/').ok_or_else(|| BadMountpoint(text.into()))?;
         let name = name.strip_suffix('/').unwrap_or(name);
-        let is_name = name.len() <= 255 && !name.contains(['/', '\0']) && !matches!(name, "." | "..");
+        let is_name =
+            name.len() <= 255 && !name.contains(['/', '\0']) && !matches!(name, "." | ".." | BLOBS_NAME);
         if is_name { Ok(Self(name.into())) } else { Err(BadMountpoint(text.into())) }
     }
 }
@@ -56,7 +59,7 @@ mod tests {
     fn only_the_root_and_one_name_below_it_are_mountpoints() {
         assert!("/".parse::<Mountpoint>().unwrap().is_root());
         assert_eq!("/17/".parse::<Mountpoint>().unwrap().to_string(), "/17");
-        for text in ["", "17", "/a/b", "/..", "/.", "//", &format!("/{}", "x".repeat(256))] {
+        for text in ["", "17", "/a/b", "/..", "/.", "/.blobs", "//", &format!("/{}", "x".repeat(256))] {
             let parsed = text.parse::<Mountpoint>();
             assert!(parsed.is_err() || text == "//", "{text}");
         }
