@@ -4,9 +4,8 @@
 use anyhow::{Result, ensure};
 use integration_tests::{containerd::Release, image::debian::Program, node::Node, relay::Link};
 
-fn starts_lazily(release: Release) -> Result<()> {
+fn starts_lazily(node: &Node) -> Result<()> {
     let image = Program::Python.image()?;
-    let node = Node::start("lazy", release, Link::DIRECT)?;
     node.publish(&image, "python")?;
     let start = node.cold_start("nydus", &node.name("python", "lazy"), Program::Python.args())?;
     let all = image.layer_bytes()?;
@@ -26,10 +25,10 @@ fn starts_lazily(release: Release) -> Result<()> {
 
 #[test]
 fn a_container_of_the_installed_containerd_starts_lazily() -> Result<()> {
-    starts_lazily(Release::Installed)
+    starts_lazily(&Node::start("lazy", Release::Installed, Link::DIRECT)?)
 }
 
 #[test]
 fn a_container_of_containerd_2_starts_lazily() -> Result<()> {
-    starts_lazily(Release::Unstable)
+    starts_lazily(&Node::start("lazy", Release::Unstable, Link::DIRECT)?)
 }

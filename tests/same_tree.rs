@@ -12,9 +12,8 @@ use integration_tests::{
     tree::{differences, read},
 };
 
-fn is_the_same(program: Program) -> Result<()> {
+fn is_the_same(program: Program, node: &Node) -> Result<()> {
     let image = program.image()?;
-    let node = Node::start("tree", Release::Installed, Link::DIRECT)?;
     node.publish(&image, program.name())?;
     let (plain, lazy) = (node.name(program.name(), "plain"), node.name(program.name(), "lazy"));
     node.containerd.pull("overlayfs", &plain)?;
@@ -31,17 +30,30 @@ fn is_the_same(program: Program) -> Result<()> {
     Ok(())
 }
 
+fn node() -> Result<Node> {
+    Node::start("tree", Release::Installed, Link::DIRECT)
+}
+
 #[test]
 fn python_is_the_same() -> Result<()> {
-    is_the_same(Program::Python)
+    is_the_same(Program::Python, &node()?)
 }
 
 #[test]
 fn nginx_is_the_same() -> Result<()> {
-    is_the_same(Program::Nginx)
+    is_the_same(Program::Nginx, &node()?)
 }
 
 #[test]
 fn redis_is_the_same() -> Result<()> {
-    is_the_same(Program::Redis)
+    is_the_same(Program::Redis, &node()?)
+}
+
+#[test]
+fn python_is_the_same_through_fuse() -> Result<()> {
+    let node = Node::through_fuse("tree", Release::Installed)?;
+    is_the_same(Program::Python, &node)?;
+    let path = node.snapshotter.data_path();
+    ensure!(path.as_deref() == Some("fuse.rafs"), "it is seen through {path:?}");
+    Ok(())
 }

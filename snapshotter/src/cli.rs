@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 use service::telemetry::{LogFormat, LogLevel};
 
+use crate::config::DataPath;
+
 /// containerd snapshotter for lazy images
 #[derive(Debug, Parser)]
 #[command(name = "containerd-nydus-grpc", version = service::version::LONG)]
@@ -25,6 +27,9 @@ pub struct Cli {
     /// nydusd configuration (JSON) to fill in for each image
     #[arg(long, alias = "config-path", value_name = "FILE")]
     pub nydusd_config: Option<PathBuf>,
+    /// Who answers readers of lazy images [default: auto]
+    #[arg(long, value_enum)]
+    pub data_path: Option<DataPath>,
     /// Directory of <host>/hosts.toml; may be given several times
     /// [default: /etc/containerd/certs.d, /etc/docker/certs.d]
     #[arg(long = "hosts-dir", value_name = "DIR")]

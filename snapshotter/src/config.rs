@@ -6,6 +6,8 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::ValueEnum;
+use serde::Deserialize;
 use service::{
     exit::UsageError,
     telemetry::{LogArgs, LogLevel},
@@ -31,6 +33,8 @@ pub struct Config {
     pub nydusd: PathBuf,
     /// nydusd configuration to fill in.
     pub nydusd_config: Option<PathBuf>,
+    /// Who answers readers of lazy images.
+    pub data_path: DataPath,
     /// nydusd's threads.
     pub threads: Option<u16>,
     /// Where blob data is cached; below the root by default.
@@ -43,6 +47,17 @@ pub struct Config {
     pub log: LogArgs,
     /// What the file sets that has no effect here.
     pub ignored: Vec<String>,
+}
+
+/// Who answers readers of lazy images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DataPath {
+    /// The kernel's EROFS driver where machine and image allow it, nydusd by FUSE elsewhere
+    #[default]
+    Auto,
+    /// nydusd, by FUSE
+    Fuse,
 }
 
 /// The socket to serve on.
@@ -81,6 +96,7 @@ impl Config {
             address: Address { path, uid: file.uid, gid: file.gid },
             nydusd: cli.nydusd.or(file.nydusd).map_or_else(find_nydusd, Ok)?,
             nydusd_config: cli.nydusd_config.or(file.nydusd_config),
+            data_path: cli.data_path.or(file.data_path).unwrap_or_default(),
             threads: file.threads,
             cache: file.cache,
             hosts_dirs: if cli.hosts_dirs.is_empty() { file.hosts_dirs } else { cli.hosts_dirs },

@@ -1,10 +1,10 @@
 //! The one nydusd that serves all lazy images: started when it is first needed, started again when it dies.
 
-mod fuse;
+mod places;
 mod process;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -50,8 +50,8 @@ pub struct Session {
     pub generation: u64,
     /// Talks to it.
     pub client: Client,
-    /// Mountpoints that it had when it was found running.
-    pub adopted: Arc<HashSet<String>>,
+    /// Images that it had when it was found running: mountpoint, and where it is seen.
+    pub adopted: Arc<HashMap<String, PathBuf>>,
 }
 
 #[derive(Debug, Clone)]

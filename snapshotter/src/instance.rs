@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use nydusd_api::{ClientError, FsType, MountRequest};
+use nydusd_api::{Client, ClientError, FsType, MountRequest};
 use registry::Reference;
 use tokio::{
     sync::Mutex as AsyncMutex,
@@ -16,6 +16,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
+    config::DataPath,
     daemon::{Daemon, Session},
     error::{ImageError, in_one_line},
     labels::Labels,
@@ -40,15 +41,17 @@ struct Inner {
     daemon: Daemon,
     layout: Layout,
     template: Template,
+    data_path: DataPath,
     slots: Mutex<HashMap<SnapshotId, Arc<AsyncMutex<Slot>>>>,
 }
 
 /// What is known of one image in the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Slot {
     Absent,
     Mounted {
         generation: u64,
+        path: PathBuf,
     },
     /// A mount or unmount was begun and its answer is not known.
     Unknown {
@@ -59,9 +62,9 @@ enum Slot {
 impl Images {
     /// Images that `daemon` serves, mounted with configurations made from `template`.
     #[must_use]
-    pub fn new(daemon: Daemon, layout: Layout, template: Template) -> Self {
+    pub fn new(daemon: Daemon, layout: Layout, template: Template, data_path: DataPath) -> Self {
         let slots = Mutex::default();
-        Self { inner: Arc::new(Inner { daemon, layout, template, slots }) }
+        Self { inner: Arc::new(Inner { daemon, layout, template, data_path, slots }) }
     }
 
     /// Has the daemon started ahead of need.
@@ -79,8 +82,7 @@ impl Images {
         let slot = self.slot(layer.id);
         timeout(MOUNT, self.mount(&slot, &mountpoint, &request))
             .await
-            .map_err(|_| ImageError::Deadline(MOUNT))??;
-        Ok(self.inner.layout.mnt().join(layer.id.to_string()))
+            .map_err(|_| ImageError::Deadline(MOUNT))?
     }
 
     async fn mount(
@@ -88,13 +90,13 @@ impl Images {
         slot: &AsyncMutex<Slot>,
         mountpoint: &str,
         request: &MountRequest,
-    ) -> Result<(), ImageError> {
+    ) -> Result<PathBuf, ImageError> {
         loop {
             // Ahead of the deadline of the whole, so that the caller hears why there is no daemon.
             let session = self.inner.daemon.session(MOUNT / 2).await?;
             let mut slot = slot.lock().await;
             match mount_once(&mut slot, &session, mountpoint, request).await {
-                Ok(()) => return Ok(()),
+                Ok(path) => return Ok(path),
                 Err(error @ ClientError::Refused { .. }) => return Err(error.into()),
                 // The daemon died under the call, or is about to be found dead: its next life takes it.
                 Err(error) => debug!(%mountpoint, error = in_one_line(&error), "mounting again"),
@@ -107,7 +109,7 @@ impl Images {
     /// Unmounts images that no snapshot stands for any more.
     pub async fn keep_only(&self, live: &HashSet<SnapshotId>) {
         let Some(session) = self.inner.daemon.running() else { return };
-        let adopted = session.adopted.iter().filter_map(|name| name.strip_prefix('/')?.parse().ok());
+        let adopted = session.adopted.keys().filter_map(|name| name.strip_prefix('/')?.parse().ok());
         let known: HashSet<SnapshotId> = adopted.chain(self.slots().keys().copied()).collect();
         for id in known.into_iter().filter(|id| !live.contains(id)) {
             let slot = self.slot(id);
@@ -166,6 +168,10 @@ impl Images {
             source: source.display().to_string(),
             config: config.to_string(),
             prefetch_files: None,
+            kernel_mountpoint: match self.inner.data_path {
+                DataPath::Auto => Some(self.inner.layout.kernel_mount(layer.id)),
+                DataPath::Fuse => None,
+            },
         })
     }
 
@@ -193,29 +199,43 @@ async fn mount_once(
     session: &Session,
     mountpoint: &str,
     request: &MountRequest,
-) -> Result<(), ClientError> {
+) -> Result<PathBuf, ClientError> {
     let generation = session.generation;
-    match *slot {
-        Slot::Mounted { generation: mounted } if mounted == generation => return Ok(()),
-        Slot::Absent if session.adopted.contains(mountpoint) => {
-            *slot = Slot::Mounted { generation };
-            return Ok(());
+    match slot {
+        Slot::Mounted { generation: mounted, path } if *mounted == generation => return Ok(path.clone()),
+        Slot::Absent => {
+            if let Some(path) = session.adopted.get(mountpoint) {
+                *slot = Slot::Mounted { generation, path: path.clone() };
+                return Ok(path.clone());
+            }
         }
         // Whether it is there or not: afterwards it is not.
-        Slot::Unknown { generation: asked } if asked == generation => {
+        Slot::Unknown { generation: asked } if *asked == generation => {
             unmount_once(slot, session, mountpoint).await;
         }
         _ => {}
     }
     // A caller that goes away here leaves it unknown.
     *slot = Slot::Unknown { generation };
-    let result = session.client.mount(mountpoint, request).await;
+    let result = mount_and_find(&session.client, mountpoint, request).await;
     *slot = match &result {
-        Ok(()) => Slot::Mounted { generation },
+        Ok(path) => Slot::Mounted { generation, path: path.clone() },
         Err(ClientError::Refused { .. }) => Slot::Absent,
         Err(_) => Slot::Unknown { generation },
     };
     result
+}
+
+/// Mounts an image, and tells where it is seen: that is the daemon's decision.
+async fn mount_and_find(
+    client: &Client,
+    mountpoint: &str,
+    request: &MountRequest,
+) -> Result<PathBuf, ClientError> {
+    client.mount(mountpoint, request).await?;
+    let mounts = client.mounts().await?;
+    let found = mounts.into_iter().find(|image| image.mountpoint == mountpoint);
+    found.map(|image| image.path).ok_or_else(|| client.broken("GET /api/v1/mount", &"the image is not there"))
 }
 
 async fn unmount_once(slot: &mut Slot, session: &Session, mountpoint: &str) {

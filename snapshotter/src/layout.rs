@@ -21,7 +21,9 @@ impl Layout {
     /// Where one cannot be made.
     pub fn create(root: &Path) -> io::Result<Self> {
         let layout = Self { root: root.to_owned() };
-        for directory in [root, &layout.snapshots(), &layout.removed(), &layout.cache()] {
+        for directory in
+            [root, &layout.snapshots(), &layout.removed(), &layout.cache(), &layout.kernel_mounts()]
+        {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         Ok(layout)
@@ -49,6 +51,18 @@ impl Layout {
     #[must_use]
     pub fn mnt(&self) -> PathBuf {
         self.root.join("mnt")
+    }
+
+    /// Images that the kernel shows by itself; each is a directory in it.
+    #[must_use]
+    pub fn kernel_mounts(&self) -> PathBuf {
+        self.root.join("erofs")
+    }
+
+    /// Where the kernel shows the image of this bootstrap layer, if it does.
+    #[must_use]
+    pub fn kernel_mount(&self, id: SnapshotId) -> PathBuf {
+        self.kernel_mounts().join(id.to_string())
     }
 
     /// nydusd's control socket.

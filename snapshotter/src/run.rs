@@ -46,7 +46,7 @@ pub async fn run(config: Config, end: CancellationToken) -> anyhow::Result<()> {
     let database = Database::open(&layout.database()).await?;
     let (daemon, supervisor) = daemon::new(launch(&config, &layout));
     let cache = config.cache.clone().unwrap_or_else(|| layout.cache());
-    let images = Images::new(daemon, layout.clone(), template(&config, &cache)?);
+    let images = Images::new(daemon, layout.clone(), template(&config, &cache)?, config.data_path);
     let sweeper = Sweeper::new(database.clone(), layout.clone(), cache, images.clone());
 
     let tasks = TaskTracker::new();

@@ -71,13 +71,33 @@ impl Node {
         Self::with_registry(scratch, registry, release, link)
     }
 
+    /// Starts everything, with a snapshotter that leaves the kernel's own driver aside.
+    ///
+    /// # Errors
+    /// Where something does not start.
+    pub fn through_fuse(name: &str, release: Release) -> Result<Self> {
+        let scratch = Scratch::new(name)?;
+        let registry = Registry::start(&scratch.path().join("registry"))?;
+        let snapshotter = Snapshotter::start_with(&scratch, &["--data-path", "fuse"])?;
+        Self::around(scratch, registry, snapshotter, (release, Link::DIRECT))
+    }
+
     /// Starts the rest around a registry.
     ///
     /// # Errors
     /// Where something does not start.
     pub fn with_registry(scratch: Scratch, registry: Registry, release: Release, link: Link) -> Result<Self> {
-        let relay = Relay::start(registry.address(), link)?;
         let snapshotter = Snapshotter::start(&scratch)?;
+        Self::around(scratch, registry, snapshotter, (release, link))
+    }
+
+    fn around(
+        scratch: Scratch,
+        registry: Registry,
+        snapshotter: Snapshotter,
+        (release, link): (Release, Link),
+    ) -> Result<Self> {
+        let relay = Relay::start(registry.address(), link)?;
         let containerd = Containerd::start(&scratch, release, snapshotter.socket(), relay.address())?;
         Ok(Self { containerd, snapshotter, relay, registry, scratch })
     }

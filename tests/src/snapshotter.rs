@@ -63,7 +63,7 @@ impl Snapshotter {
         self.daemon.said()
     }
 
-    /// How lazy data reaches containers: file system types of what it has mounted.
+    /// How lazy data reaches containers: `erofs` where the kernel shows an image by itself, else what nydusd has mounted.
     #[must_use]
     pub fn data_path(&self) -> Option<String> {
         let table = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
@@ -72,7 +72,8 @@ impl Snapshotter {
             let words: Vec<_> = line.split(' ').collect();
             (own(words.get(1)?) && *words.get(2)? != "overlay").then(|| words[2].to_owned())
         });
-        kinds.next()
+        let first = kinds.next()?;
+        Some(kinds.find(|kind| kind == "erofs").unwrap_or(first))
     }
 
     /// A bootstrap that it serves.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use nydusd_api::Client;
+use nydusd_api::{Client, DataPath, MountedImage};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -44,9 +44,11 @@ struct Status {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct ImageStatus {
     mountpoint: String,
+    /// Who answers containers.
+    data_path: DataPath,
     /// Host and repository of its blobs, where a registry has them.
     source: String,
-    /// Bytes that containers have read.
+    /// Bytes that were asked of nydusd: by containers, or by the kernel for them.
     read_bytes: u64,
     /// Bytes that came from the source.
     fetched_bytes: u64,
@@ -62,8 +64,9 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     let client = Client::new(&socket, ANSWER);
     let daemon = client.status().await.context("no nydusd; it starts with the first lazy container")?;
     let mut images = Vec::new();
-    for (mountpoint, backend) in daemon.backend_collection.as_object().into_iter().flatten() {
-        images.push(image(&client, mountpoint, backend).await?);
+    for mounted in client.mounts().await? {
+        let backend = &daemon.backend_collection[&mounted.mountpoint];
+        images.push(image(&client, &mounted, backend).await?);
     }
     let status = Status {
         socket,
@@ -77,17 +80,19 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-async fn image(client: &Client, mountpoint: &str, backend: &Value) -> anyhow::Result<ImageStatus> {
+async fn image(client: &Client, mounted: &MountedImage, backend: &Value) -> anyhow::Result<ImageStatus> {
+    let mountpoint = &mounted.mountpoint;
     let get = async |kind: &str| client.get(&format!("/api/v1/metrics{kind}?id={mountpoint}")).await;
     let (files, cache, source) = (get("").await?, get("/blobcache").await?, get("/backend").await?);
-    Ok(figures(mountpoint, backend, [&files, &cache, &source]))
+    Ok(figures(mounted, backend, [&files, &cache, &source]))
 }
 
-fn figures(mountpoint: &str, backend: &Value, [files, cache, source]: [&Value; 3]) -> ImageStatus {
+fn figures(mounted: &MountedImage, backend: &Value, [files, cache, source]: [&Value; 3]) -> ImageStatus {
     let number = |from: &Value, key: &str| from[key].as_u64().unwrap_or(0);
     let (hits, total) = (number(cache, "whole_hits"), number(cache, "total"));
     ImageStatus {
-        mountpoint: mountpoint.to_owned(),
+        mountpoint: mounted.mountpoint.clone(),
+        data_path: mounted.data_path,
         source: place(backend),
         read_bytes: number(files, "data_read"),
         fetched_bytes: number(source, "read_amount_total"),
@@ -110,11 +115,12 @@ fn show(status: &Status) -> std::io::Result<()> {
     if status.images.is_empty() {
         return output::line("no image is mounted");
     }
-    let head = ["IMAGE", "SOURCE", "READ", "FETCHED", "FETCHES", "ERRORS", "HITS"];
+    let head = ["IMAGE", "PATH", "SOURCE", "READ", "FETCHED", "FETCHES", "ERRORS", "HITS"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(status.images.iter().map(|image| {
         vec![
             image.mountpoint.clone(),
+            image.data_path.to_string(),
             image.source.clone(),
             output::size(image.read_bytes),
             output::size(image.fetched_bytes),
@@ -132,12 +138,16 @@ mod tests {
 
     use super::*;
 
+    fn mounted() -> MountedImage {
+        MountedImage { mountpoint: "/1".into(), data_path: DataPath::Fuse, path: "/mnt/1".into() }
+    }
+
     #[test]
     fn figures_come_from_the_three_metrics_of_nydusd() {
         let backend = json!({"type": "registry", "registry": {"host": "h:1", "repo": "a/b"}});
         let (files, cache) = (json!({"data_read": 10}), json!({"whole_hits": 3, "total": 4}));
         let source = json!({"read_amount_total": 5, "read_count": 2, "read_errors": 1});
-        let shown = figures("/1", &backend, [&files, &cache, &source]);
+        let shown = figures(&mounted(), &backend, [&files, &cache, &source]);
         assert_eq!(shown.source, "h:1/a/b");
         assert_eq!((shown.read_bytes, shown.fetched_bytes, shown.hit_percent), (10, 5, 75));
         assert_eq!((shown.fetches, shown.fetch_errors), (2, 1));
@@ -146,6 +156,6 @@ mod tests {
     #[test]
     fn an_image_nobody_read_has_missed_nothing() {
         let nothing = json!({});
-        assert_eq!(figures("/1", &json!({"type": "localfs"}), [&nothing; 3]).hit_percent, 100);
+        assert_eq!(figures(&mounted(), &json!({"type": "localfs"}), [&nothing; 3]).hit_percent, 100);
     }
 }

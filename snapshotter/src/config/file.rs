@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use service::{exit::UsageError, telemetry::LogLevel};
 use toml::{Table, Value};
 
+use super::DataPath;
+
 /// What the file sets.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -18,6 +20,7 @@ pub(super) struct File {
     pub(super) nydusd: Option<PathBuf>,
     pub(super) nydusd_config: Option<PathBuf>,
     pub(super) threads: Option<u16>,
+    pub(super) data_path: Option<DataPath>,
     pub(super) fs_driver: Option<String>,
     pub(super) log_level: Option<LogLevel>,
     pub(super) cache: Option<PathBuf>,
@@ -51,6 +54,7 @@ impl File {
             nydusd: keys.take_path("daemon.nydusd_path")?,
             nydusd_config: keys.take_path("daemon.nydusd_config")?,
             threads: keys.take("daemon.threads_number")?,
+            data_path: keys.take("daemon.data_path")?,
             fs_driver: keys.take("daemon.fs_driver")?,
             log_level: level.map(|level| parse_level(&level)).transpose()?,
             cache: keys.take_path("cache_manager.cache_dir")?,

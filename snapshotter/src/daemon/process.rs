@@ -1,7 +1,7 @@
 //! A nydusd process: a child of ours, or one that an earlier snapshotter left.
 
 use std::{
-    collections::HashSet, fs, os::fd::AsRawFd, path::PathBuf, process::Stdio, sync::Arc, time::Duration,
+    collections::HashMap, fs, os::fd::AsRawFd, path::PathBuf, process::Stdio, sync::Arc, time::Duration,
 };
 
 use anyhow::{Context, ensure};
@@ -10,7 +10,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use nydusd_api::{Client, DaemonState};
+use nydusd_api::{Client, ClientError, DaemonState, MountedImage};
 use tokio::{
     net::UnixStream,
     process::{Child, Command},
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{LaunchOptions, fuse};
+use super::{LaunchOptions, places::Places};
 use crate::layout::Layout;
 
 const CALL: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub struct Launch {
     options: LaunchOptions,
-    mountpoint: PathBuf,
+    places: Places,
     socket: PathBuf,
 }
 
@@ -40,7 +40,7 @@ pub struct Launch {
 pub(super) struct Process {
     pid: Pid,
     handle: Handle,
-    mounted: Arc<HashSet<String>>,
+    mounted: Arc<HashMap<String, PathBuf>>,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Launch {
     /// Starts nydusd in the places that `layout` has for it.
     #[must_use]
     pub fn new(options: LaunchOptions, layout: &Layout) -> Self {
-        Self { options, mountpoint: layout.mnt(), socket: layout.api_socket() }
+        Self { options, places: Places::new(layout), socket: layout.api_socket() }
     }
 
     pub(super) fn client(&self) -> Client {
@@ -65,22 +65,22 @@ impl Launch {
 
     /// Mounts, starts a daemon with the mount's descriptor, and waits until it answers.
     pub(super) async fn start(&self) -> anyhow::Result<Process> {
-        fuse::make_mountpoint(&self.mountpoint)
-            .with_context(|| format!("make {}", self.mountpoint.display()))?;
-        fuse::detach(&self.mountpoint).with_context(|| format!("unmount {}", self.mountpoint.display()))?;
+        let mountpoint = &self.places.fuse;
+        self.places.make_mountpoint().with_context(|| format!("make {}", mountpoint.display()))?;
+        self.places.detach().with_context(|| format!("unmount {}", mountpoint.display()))?;
         fs::remove_file(&self.socket).or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Ok(()),
             _ => Err(error).with_context(|| format!("remove {}", self.socket.display())),
         })?;
-        let device = nydusd_api::mount_fuse(&self.mountpoint, "nydusd")
-            .with_context(|| format!("mount FUSE on {}", self.mountpoint.display()))?;
+        let device = nydusd_api::mount_fuse(mountpoint, "nydusd")
+            .with_context(|| format!("mount FUSE on {}", mountpoint.display()))?;
         let mut command = Command::new(&self.options.binary);
         command
             .arg("fuse")
             .arg("--fuse-fd")
             .arg(device.as_raw_fd().to_string())
             .arg("--mountpoint")
-            .arg(&self.mountpoint);
+            .arg(mountpoint);
         command.arg("--apisock").arg(&self.socket).arg("--log-level").arg(&self.options.log_level);
         if let Some(threads) = self.options.threads {
             command.arg("--thread-num").arg(threads.to_string());
@@ -132,12 +132,12 @@ impl Launch {
         };
         let pid = Pid::from_raw(connection.peer_cred().ok()?.pid()?);
         let start_time = start_time(pid)?;
-        let status = timeout(ADOPT, self.client().status()).await;
+        let status = timeout(ADOPT, self.found()).await;
         let mut process = Process { pid, handle: Handle::Adopted { start_time }, mounted: Arc::default() };
         match status {
-            Ok(Ok(status)) if is_serving(status.state) && self.is_mounted() => {
-                let images = status.backend_collection.as_object();
-                process.mounted = Arc::new(images.into_iter().flat_map(|map| map.keys().cloned()).collect());
+            Ok(Ok((state, images))) if is_serving(state) && self.is_mounted() => {
+                process.mounted =
+                    Arc::new(images.into_iter().map(|image| (image.mountpoint, image.path)).collect());
                 info!(process = %pid, images = process.mounted.len(), "found nydusd running");
                 Some(process)
             }
@@ -151,16 +151,22 @@ impl Launch {
         }
     }
 
-    /// Takes the mount away, whatever state it is in.
+    /// What a daemon that was found says of itself.
+    async fn found(&self) -> Result<(DaemonState, Vec<MountedImage>), ClientError> {
+        let client = self.client();
+        Ok((client.status().await?.state, client.mounts().await?))
+    }
+
+    /// Takes its mounts away, whatever state they are in.
     pub(super) fn detach(&self) {
-        if let Err(error) = fuse::detach(&self.mountpoint) {
-            warn!(%error, mountpoint = %self.mountpoint.display(), "cannot unmount");
+        if let Err(error) = self.places.detach() {
+            warn!(%error, mountpoint = %self.places.fuse.display(), "cannot unmount");
         }
     }
 
     fn is_mounted(&self) -> bool {
         let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return false };
-        let mountpoint = self.mountpoint.to_string_lossy();
+        let mountpoint = self.places.fuse.to_string_lossy();
         mounts.lines().any(|line| line.split(' ').nth(4) == Some(&*mountpoint))
     }
 }
@@ -170,8 +176,8 @@ impl Process {
         self.pid.as_raw()
     }
 
-    /// Mountpoints that it had when it was found.
-    pub(super) fn mounted(&self) -> Arc<HashSet<String>> {
+    /// Images that it had when it was found: mountpoint, and where it is seen.
+    pub(super) fn mounted(&self) -> Arc<HashMap<String, PathBuf>> {
         Arc::clone(&self.mounted)
     }
 
