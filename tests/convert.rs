@@ -125,6 +125,15 @@ fn nothing_but_the_image_is_left_in_the_target() {
 }
 
 #[test]
+fn what_is_refused_leaves_nothing_behind() {
+    let layout = one_image();
+    let mut options = layout.options("oci:DIR/new/out");
+    options.prefetch = Some(layout.path("no such list"));
+    layout.convert(options).unwrap_err();
+    assert!(!layout.path("new").exists());
+}
+
+#[test]
 fn conversions_side_by_side_all_leave_their_names() {
     let layout = one_image();
     std::thread::scope(|scope| {

@@ -62,7 +62,8 @@ impl ConvertOptions {
     /// Chunk size where the user chose none: small enough that a start does not fetch much it never reads.
     pub const DEFAULT_CHUNK_SIZE: u32 = 256 << 10;
 
-    fn layer_options(&self, spool_dir: PathBuf) -> Result<LayerOptions, ConvertError> {
+    /// All but the directory for what is not finished, which is made when nothing is left to refuse.
+    fn layer_options(&self) -> Result<LayerOptions, ConvertError> {
         if !self.chunk_size.is_power_of_two() || !(0x1000..=0x100_0000).contains(&self.chunk_size) {
             let problem = format!("{} is no power of two from 4 KiB to 16 MiB", self.chunk_size);
             return Err(ConvertError::image("chunk size", problem));
@@ -89,7 +90,7 @@ impl ConvertOptions {
             hide_whiteouts: false,
             dict: ChunkDict::default(),
             prefetch,
-            spool_dir,
+            spool_dir: PathBuf::new(),
         })
     }
 
@@ -130,13 +131,14 @@ pub enum Platforms {
 /// [`ConvertError`] names the layer, and the entry in it, where there is one to blame.
 pub async fn convert(options: ConvertOptions, progress: Arc<dyn Progress>) -> Result<Report, ConvertError> {
     let client = Client::new(options.client.clone()).map_err(ConvertError::registry("set up the client"))?;
-    let (from, to) = (Location::parse(&options.source)?, Location::parse(&options.target)?);
+    let (from, to) = (Location::parse(&options.source)?, Location::parse_target(&options.target)?);
     let source = ImageSource::open(from, &client)?;
     let (root, bytes) = source.root().await?;
     // Everything that can be refused is refused before anything is made.
     let (index, images) = read_images(&source, &root, bytes, &options.platforms).await?;
+    let layer_options = options.layer_options()?;
     let work = options.work_dir(&to)?;
-    let layer_options = options.layer_options(work.path().to_owned())?;
+    let layer_options = LayerOptions { spool_dir: work.path().to_owned(), ..layer_options };
     let target = ImageTarget::open(to, &client, work.path())?;
     let converter = Converter::new(source, target, layer_options, work, progress);
     let mut reports = Vec::new();

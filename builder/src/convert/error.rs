@@ -16,6 +16,14 @@ pub enum ConvertError {
         #[source]
         source: registry::RegistryError,
     },
+    /// A target that cannot be named so.
+    #[error(
+        "{text:?} names its image by digest; a target has a tag, and its digest follows from its content"
+    )]
+    TargetDigest {
+        /// The text.
+        text: String,
+    },
     /// The registry failed us.
     #[error("{what}")]
     Registry {
@@ -75,6 +83,12 @@ pub enum ConvertError {
 }
 
 impl ConvertError {
+    /// Whether the caller asked for what cannot be, before anything was done.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::Location { .. } | Self::TargetDigest { .. })
+    }
+
     /// For `map_err`: a file that cannot be read or written.
     pub(super) fn file(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { what: what.into(), source }

@@ -27,6 +27,16 @@ impl Location {
         let reference = Reference::parse(text);
         reference.map(Self::Registry).map_err(|source| ConvertError::Location { text: text.into(), source })
     }
+
+    /// A place that an image is written to.
+    pub(super) fn parse_target(text: &str) -> Result<Self, ConvertError> {
+        match Self::parse(text)? {
+            Self::Registry(Reference { digest: Some(_), .. }) => {
+                Err(ConvertError::TargetDigest { text: text.into() })
+            }
+            target => Ok(target),
+        }
+    }
 }
 
 /// A tag holds no slash, so a colon before one is part of the path.
@@ -55,5 +65,14 @@ mod tests {
         assert_eq!(place("oci:/a:b/c"), directory("/a:b/c", None));
         let archive = Location::Archive { path: "x.tar".into(), tag: Some("v1".into()) };
         assert_eq!(place("oci-archive:x.tar:v1"), archive);
+    }
+
+    #[test]
+    fn a_target_has_no_digest_and_both_have_a_name() {
+        let digest = format!("host/name@sha256:{}", "0".repeat(64));
+        assert!(Location::parse(&digest).is_ok());
+        assert!(Location::parse_target(&digest).unwrap_err().is_usage());
+        assert!(Location::parse_target("host/name:tag").is_ok());
+        assert!(Location::parse("").unwrap_err().is_usage());
     }
 }

@@ -138,9 +138,9 @@ impl ImageTarget {
     /// Tags what was brought: the last step.
     pub(super) async fn tag(&self, descriptor: &Descriptor, bytes: Vec<u8>) -> Result<(), ConvertError> {
         match self {
-            Self::Directory(directory) => directory.tag(descriptor),
+            Self::Directory(directory) => directory.tag(descriptor).await,
             Self::Archive { gathered, file } => {
-                gathered.tag(descriptor)?;
+                gathered.tag(descriptor).await?;
                 pack(gathered.path(), file)
                     .map_err(ConvertError::file(format!("write archive {}", file.display())))
             }

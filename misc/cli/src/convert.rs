@@ -110,7 +110,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let what = format!("cannot convert {}", options.source);
     let stop = shutdown::on_signal().context("cannot listen to signals")?;
     let converted = tokio::select! {
-        result = builder::convert(options, Arc::new(shown::Shown::new())) => result.context(what)?,
+        result = builder::convert(options, Arc::new(shown::Shown::new())) => match result {
+            Err(error) if error.is_usage() => return Err(UsageError(format!("{:#}", anyhow::Error::new(error))).into()),
+            result => result.context(what)?,
+        },
         () = stop.cancelled() => anyhow::bail!("interrupted; nothing was tagged"),
     };
     if json {

@@ -1,14 +1,20 @@
 //! An OCI image layout directory as target.
 
 use std::{
+    fs::{File, TryLockError},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageIndexBuilder};
 use tempfile::TempPath;
 
 use super::super::{ConvertError, manifest, work};
+
+/// Longest wait for those who name images in the same layout.
+const TURN: Duration = Duration::from_secs(10);
+const TURN_POLL: Duration = Duration::from_millis(20);
 
 /// The layout, and the tag that the image gets in it.
 #[derive(Debug)]
@@ -64,14 +70,14 @@ impl Directory {
     }
 
     /// Names the image in `index.json`, beside those that are there under other names.
-    pub(super) fn tag(&self, descriptor: &Descriptor) -> Result<(), ConvertError> {
+    pub(super) async fn tag(&self, descriptor: &Descriptor) -> Result<(), ConvertError> {
         let path = self.path.join("index.json");
         let what = || path.display().to_string();
         // Another conversion may name its image at the same time; the lock goes with this descriptor. The directory itself
         // may be a temporary one, which its process holds.
         let blobs = self.path.join("blobs");
-        let turn = std::fs::File::open(blobs).and_then(|blobs| blobs.lock().map(|()| blobs));
-        let _turn = turn.map_err(ConvertError::file(format!("lock {}", self.path.display())))?;
+        let _turn =
+            turn(&blobs).await.map_err(ConvertError::file(format!("lock {}", self.path.display())))?;
         let mut others = match std::fs::read(&path) {
             Ok(bytes) => {
                 let index: ImageIndex = serde_json::from_slice(&bytes).map_err(ConvertError::json(what()))?;
@@ -114,6 +120,27 @@ impl Directory {
             Ok(())
         };
         done().map_err(ConvertError::file(format!("write {}", to.display())))
+    }
+}
+
+/// The lock of a directory, which is held for milliseconds.
+async fn turn(blobs: &Path) -> std::io::Result<File> {
+    let blobs = File::open(blobs)?;
+    let deadline = Instant::now() + TURN;
+    loop {
+        match blobs.try_lock() {
+            Ok(()) => return Ok(blobs),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                tokio::time::sleep(TURN_POLL).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(std::io::Error::new(
+                    ErrorKind::TimedOut,
+                    format!("another program has held it for {TURN:?}"),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
 }
 
