@@ -128,6 +128,15 @@ impl Containerd {
         Ok(())
     }
 
+    /// Pulls by containerd's own transfer service, which 2.x has.
+    ///
+    /// # Errors
+    /// What ctr tells.
+    pub fn transfer(&self, snapshotter: &str, image: &str) -> Result<()> {
+        run(self.ctr(["images", "pull", "--plain-http", "--snapshotter", snapshotter]).arg(image))?;
+        Ok(())
+    }
+
     /// Mounts the tree of an image, read-only. Not by `ctr images mount`: that wants every layer downloaded.
     ///
     /// # Errors
