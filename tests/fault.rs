@@ -88,3 +88,21 @@ fn new_containers_work_within_five_seconds_of_a_crash() -> Result<()> {
     ensure!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
     check(again.path(), FILES - 1)
 }
+
+#[test]
+fn a_killed_snapshotter_costs_no_container_its_image_and_the_next_one_finds_the_daemon() -> Result<()> {
+    let (mut node, view) = node()?;
+    check(view.path(), 0)?;
+    let daemons = node.snapshotter.daemons();
+    node.snapshotter.crash_and_restart()?;
+    check(view.path(), 1).context("what was not fetched before")?;
+    let lazy = node.name("files", "lazy");
+    // containerd waits a while before it connects again.
+    let again = wait_for("a new mount", ANSWER, || {
+        Ok(node.containerd.view("nydus", &lazy, &node.scratch.path().join("again")).ok())
+    })?;
+    check(again.path(), FILES - 1)?;
+    let found = node.snapshotter.daemons();
+    ensure!(found == daemons, "{daemons:?} became {found:?}");
+    Ok(())
+}

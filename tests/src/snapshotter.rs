@@ -44,11 +44,17 @@ impl Snapshotter {
     pub fn start_with(scratch: &Scratch, flags: &[&str]) -> Result<Self> {
         let dir = scratch.dir("snapshotter")?;
         let (root, socket) = (dir.join("root"), dir.join("grpc.sock"));
-        let mut start = command(programs::path("containerd-nydus-grpc")?, ["--root"]);
-        start.arg(&root).arg("--address").arg(&socket).args(flags);
-        let mut daemon = Daemon::start("containerd-nydus-grpc", &mut start, &dir.join("snapshotter.log"))?;
-        daemon.wait_ready(Duration::from_secs(30), || UnixStream::connect(&socket).is_ok())?;
-        Ok(Self { daemon, root, socket })
+        Ok(Self { daemon: serve(&root, &socket, flags)?, root, socket })
+    }
+
+    /// Kills it, as a crash would, and starts another in its place.
+    ///
+    /// # Errors
+    /// Where that does not answer.
+    pub fn crash_and_restart(&mut self) -> Result<()> {
+        self.daemon.crash()?;
+        self.daemon = serve(&self.root, &self.socket, &[])?;
+        Ok(())
     }
 
     /// The socket it serves on.
@@ -103,4 +109,13 @@ impl Snapshotter {
         }
         Ok(())
     }
+}
+
+fn serve(root: &Path, socket: &Path, flags: &[&str]) -> Result<Daemon> {
+    let mut start = command(programs::path("containerd-nydus-grpc")?, ["--root"]);
+    start.arg(root).arg("--address").arg(socket).args(flags);
+    let mut daemon =
+        Daemon::start("containerd-nydus-grpc", &mut start, &root.with_file_name("snapshotter.log"))?;
+    daemon.wait_ready(Duration::from_secs(30), || UnixStream::connect(socket).is_ok())?;
+    Ok(daemon)
 }
