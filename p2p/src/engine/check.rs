@@ -19,6 +19,8 @@ use crate::{
 pub(super) enum Outcome {
     /// It is right and stored, with this word for it where there is no list.
     Right(Option<Claim>),
+    /// It came a second time while the first was being written: it is here when that is.
+    BeingStored,
     /// It is wrong.
     Wrong,
     /// It is this, and its fetcher said something else.
@@ -71,8 +73,12 @@ impl Actor {
                 Err(outcome) => return Done::Checked(task, piece, source, Ok(outcome)),
             };
             let put = store.put(&stored, piece, &bytes, standing);
-            // What was there before stays, and so does the word for it.
-            let outcome = put.map(|stored| Outcome::Right(claim.filter(|_| stored)));
+            let outcome = put.map(|put| match put {
+                true => Outcome::Right(claim),
+                // What was there before stays, and so does the word for it.
+                false if stored.standing(piece).is_some() => Outcome::Right(None),
+                false => Outcome::BeingStored,
+            });
             Done::Checked(task, piece, source, outcome.map_err(Arc::new))
         });
     }
@@ -100,6 +106,7 @@ impl Actor {
                 }
                 self.check_whole(task);
             }
+            Ok(Outcome::BeingStored) => {}
             Ok(Outcome::Wrong) => {
                 tracing::warn!(%task, piece = piece.get(), ?source, "a piece is wrong");
                 swarm.task.spoiled(now, piece, source);
