@@ -58,15 +58,24 @@ fn pack(tar: Vec<u8>, patterns: &str, flags: &[&str]) -> (Vec<u8>, ExitStatus) {
         File::open(out).unwrap().read_to_end(&mut bytes).unwrap();
         bytes
     });
+    let to = targz.clone();
     let writer = thread::spawn(move || {
         // A builder that fails early closes its end: that is its answer, not an error here.
-        File::create(targz).unwrap().write_all(&tar).ok();
+        File::create(to).unwrap().write_all(&tar).ok();
     });
     let status = wait(child);
+    let_go(&writer, &targz);
     writer.join().unwrap();
-    // Lets a reader go whose FIFO nobody opened.
-    drop(File::options().read(true).write(true).open(&blob));
+    let_go(&reader, &blob);
     (reader.join().unwrap(), status)
+}
+
+/// Lets a thread go whose FIFO the program has never opened, or will only now come to open itself.
+fn let_go<T>(thread: &thread::JoinHandle<T>, fifo: &Path) {
+    while !thread.is_finished() {
+        drop(File::options().read(true).write(true).open(fifo));
+        thread::park_timeout(Duration::from_millis(10));
+    }
 }
 
 /// What the converter keeps of a layer: its blob under its digest, and its bootstrap in a file of that name.
