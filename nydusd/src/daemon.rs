@@ -172,7 +172,7 @@ impl Daemon {
             })
             .await?;
         self.forget_names(&image, None).await;
-        let data_path = if image.kernel_path().is_some() { DataPath::Erofs } else { DataPath::Fuse };
+        let data_path = self.describe(&image).data_path;
         tracing::info!(image = %image.mountpoint(), source = %image.source().display(), %data_path, "mounted");
         Ok(())
     }
@@ -230,17 +230,18 @@ impl Daemon {
 
     /// All images, and where they are seen.
     pub fn mounted(&self) -> Vec<MountedImage> {
-        let fuse = self.session.get().map(|session| session.mountpoint().to_owned()).unwrap_or_default();
-        let describe = |image: Arc<Image>| {
-            let mountpoint = image.mountpoint();
-            let (data_path, path) = match image.kernel_path() {
-                Some(path) => (DataPath::Erofs, path),
-                None if mountpoint.is_root() => (DataPath::Fuse, fuse.clone()),
-                None => (DataPath::Fuse, fuse.join(mountpoint.name())),
-            };
-            MountedImage { mountpoint: mountpoint.to_string(), data_path, path }
+        self.mounts.all().iter().map(|image| self.describe(image)).collect()
+    }
+
+    fn describe(&self, image: &Image) -> MountedImage {
+        let fuse = || self.session.get().map(|session| session.mountpoint().to_owned()).unwrap_or_default();
+        let mountpoint = image.mountpoint();
+        let (data_path, path) = match image.kernel_path() {
+            Some(path) => (DataPath::Erofs, path),
+            None if mountpoint.is_root() => (DataPath::Fuse, fuse()),
+            None => (DataPath::Fuse, fuse().join(mountpoint.name())),
         };
-        self.mounts.all().into_iter().map(describe).collect()
+        MountedImage { mountpoint: mountpoint.to_string(), data_path, path }
     }
 
     /// Reads of a mounted image use another credential from now on.
@@ -358,6 +359,5 @@ impl Daemon {
 
 fn names_in_root(rafs: &Rafs) -> Vec<Vec<u8>> {
     let Ok(entries) = rafs.read_dir(rafs.root(), 0) else { return Vec::new() };
-    let names = entries.filter_map(|entry| Some(entry.ok()?.name.to_vec()));
-    names.filter(|name| name != b"." && name != b"..").collect()
+    entries.filter_map(Result::ok).filter(|entry| !entry.is_dot()).map(|entry| entry.name.to_vec()).collect()
 }

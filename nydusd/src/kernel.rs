@@ -73,9 +73,9 @@ impl KernelPath {
         let fit = self.fit.get_or_init(|| probe::probe(&blobs, within).map_err(|unfit| unfit.to_string()));
         fit.clone().map_err(KernelError::Unfit)?;
         image.rafs().check_all()?;
-        let indexes = (0..image.rafs().blobs().len()).filter_map(|index| u8::try_from(index).ok());
+        let devices = image.rafs().blobs().iter().zip(0u8..);
         let devices: Vec<_> =
-            indexes.map(|index| blobs.join(image.number().blob_name(BlobIndex(index)))).collect();
+            devices.map(|(_, index)| blobs.join(image.number().blob_name(BlobIndex(index)))).collect();
         driver::mount(image.source(), &devices, at).map_err(KernelError::Refused)?;
         Ok(KernelMount { at: at.to_owned() })
     }

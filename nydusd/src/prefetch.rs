@@ -70,7 +70,7 @@ fn ranges_of(rafs: &Rafs, wanted: Vec<Nid>) -> Result<Vec<(BlobIndex, Range<u64>
                 let from = todo.len();
                 for entry in rafs.read_dir(nid, 0)? {
                     let entry = entry?;
-                    if entry.name != b"." && entry.name != b".." {
+                    if !entry.is_dot() {
                         todo.push(entry.nid);
                     }
                 }

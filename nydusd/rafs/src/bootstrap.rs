@@ -106,6 +106,14 @@ pub struct DirEntry<'a> {
     pub next_cookie: u64,
 }
 
+impl DirEntry<'_> {
+    /// Whether it is the directory's own entry or that of its parent.
+    #[must_use]
+    pub fn is_dot(&self) -> bool {
+        matches!(self.name, b"." | b"..")
+    }
+}
+
 /// A part of a file, within one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {

@@ -80,7 +80,7 @@ fn walk(
             }
             left -= 1;
             let entry = entry?;
-            if entry.name == b"." || entry.name == b".." {
+            if entry.is_dot() {
                 continue;
             }
             let path = || format!("{path}/{}", String::from_utf8_lossy(entry.name));

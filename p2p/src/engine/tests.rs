@@ -165,10 +165,15 @@ async fn a_node_alone_fetches_a_blob_and_reads_it() {
 
 #[tokio::test(start_paused = true)]
 async fn many_nodes_take_one_copy_from_the_origin_and_little_longer_than_one() {
-    let alone = Cluster::new(1, 100, RATE);
+    sixteen_take_one_copy(|nodes| Cluster::new(nodes, 100, RATE)).await;
+}
+
+/// Downloads by one node and by sixteen at once, in clusters that `make` makes.
+async fn sixteen_take_one_copy(make: impl Fn(usize) -> Cluster) {
+    let alone = make(1);
     let one = alone.download(0).await;
     alone.stop().await;
-    let cluster = Cluster::new(16, 100, RATE);
+    let cluster = make(16);
     let took = join_all((0..16).map(|node| cluster.download(node))).await;
     let last = took.iter().max().unwrap().as_secs_f64() / one.as_secs_f64();
     println!("16 nodes take {last:.2} times what one takes; {:.3} copies", cluster.copies());

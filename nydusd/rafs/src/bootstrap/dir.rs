@@ -35,6 +35,24 @@ impl<'a> View<'a> {
         let blocks = inode.record.size.div_ceil(1 << block_bits);
         Ok(Directory { flat: self.flat(inode)?, block_bits, blocks })
     }
+
+    /// All entries of the directory `inode` but its own and its parent's. One that is out of order is an error: lookups
+    /// would not find it.
+    pub(super) fn children_of(
+        self,
+        inode: &Inode,
+    ) -> Result<impl Iterator<Item = Result<DirEntry<'a>, FormatError>>, FormatError> {
+        let mut last: Option<&[u8]> = None;
+        let ordered = move |entry: Result<DirEntry<'a>, FormatError>| {
+            let entry = entry?;
+            if last.replace(entry.name).is_some_and(|last| last >= entry.name) {
+                return Err(inode.fault("directory", "is not sorted by name"));
+            }
+            Ok(entry)
+        };
+        let all = self.directory_of(inode)?.entries(0).map(ordered);
+        Ok(all.filter(|entry| !entry.as_ref().is_ok_and(DirEntry::is_dot)))
+    }
 }
 
 impl<'a> Directory<'a> {

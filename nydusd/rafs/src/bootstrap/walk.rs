@@ -6,7 +6,6 @@ use super::View;
 use super::claim::Unclaimed;
 use super::inode::Inode;
 use crate::layout::chunk_addr;
-use crate::layout::dirent::is_dot;
 use crate::{ChunkRef, FileType, FormatError, InodeId, Kind, Meta, Nid, Tree};
 
 pub(super) fn to_tree(view: View<'_>) -> Result<Tree, FormatError> {
@@ -109,16 +108,8 @@ impl Walk<'_> {
 
     fn fill(&mut self, id: InodeId, inode: &Inode) -> Result<(), FormatError> {
         let mut children = BTreeMap::new();
-        let mut last: Option<&[u8]> = None;
-        for entry in self.view.directory_of(inode)?.entries(0) {
+        for entry in self.view.children_of(inode)? {
             let entry = entry?;
-            if last.is_some_and(|last| last >= entry.name) {
-                return Err(inode.fault("directory", "is not sorted by name"));
-            }
-            last = Some(entry.name);
-            if is_dot(entry.name) {
-                continue;
-            }
             let (child, file_type) = self.child(entry.nid)?;
             if file_type != entry.file_type {
                 return Err(inode.fault("directory entry", "tells another type than the inode"));

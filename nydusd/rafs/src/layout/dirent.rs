@@ -91,11 +91,6 @@ pub(crate) fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME && !name.iter().any(|b| matches!(b, 0 | b'/'))
 }
 
-/// Whether `name` is a directory's own entry or that of its parent.
-pub(crate) fn is_dot(name: &[u8]) -> bool {
-    matches!(name, b"." | b"..")
-}
-
 const fn file_type(number: u8) -> Option<FileType> {
     Some(match number {
         1 => FileType::File,

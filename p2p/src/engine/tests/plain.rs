@@ -29,16 +29,7 @@ async fn downloads(cluster: &Cluster, nodes: impl IntoIterator<Item = usize>) {
 
 #[tokio::test(start_paused = true)]
 async fn many_nodes_take_one_copy_of_a_blob_without_a_list() {
-    let alone = plain(1, 100);
-    let one = alone.download(0).await;
-    alone.stop().await;
-    let cluster = plain(16, 100);
-    let took = join_all((0..16).map(|node| cluster.download(node))).await;
-    let last = took.iter().max().unwrap().as_secs_f64() / one.as_secs_f64();
-    println!("16 nodes take {last:.2} times what one takes; {:.3} copies", cluster.copies());
-    assert!(cluster.copies() <= 1.05, "{} copies", cluster.copies());
-    assert!(last < 1.6, "{last}");
-    cluster.stop().await;
+    sixteen_take_one_copy(|nodes| plain(nodes, 100)).await;
 }
 
 #[tokio::test(start_paused = true)]
