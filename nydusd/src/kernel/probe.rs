@@ -1,10 +1,6 @@
 //! Whether this machine's kernel can read images by itself: a small one is really mounted, as containers would have it.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use nix::mount::{MsFlags, mount};
 use nydusd_api::detach;
@@ -79,18 +75,17 @@ pub(super) fn probe(blobs: &Path, within: &Path) -> Result<(), Unfit> {
     let path = |name: &str| dir.path().join(name);
     let bootstrap = path("bootstrap");
     fs::write(&bootstrap, image()?).map_err(Unfit::Files)?;
-    for name in ["none", "erofs", "lower", "upper"] {
-        fs::create_dir(path(name)).map_err(Unfit::Files)?;
+    let [none, erofs, lower, upper] = ["none", "erofs", "lower", "upper"].map(path);
+    for place in [&none, &erofs, &lower, &upper] {
+        fs::create_dir(place).map_err(Unfit::Files)?;
     }
-    let erofs = Mounted(path("erofs"));
-    driver::mount(&bootstrap, &[blobs.join(PROBE_NAME)], &erofs.0).map_err(Unfit::Erofs)?;
-    look(&erofs.0)?;
+    let _taken_away = Held::over(dir.path()).map_err(Unfit::Files)?;
+    driver::mount(&bootstrap, &[blobs.join(PROBE_NAME)], &erofs).map_err(Unfit::Erofs)?;
+    look(&erofs)?;
     // Two, one upon the other: containers in containers.
-    let lower = Mounted(path("lower"));
-    overlay(&[&erofs.0, &path("none")], &lower.0)?;
-    let upper = Mounted(path("upper"));
-    overlay(&[&lower.0, &path("none")], &upper.0)?;
-    look(&upper.0)
+    overlay(&[&erofs, &none], &lower)?;
+    overlay(&[&lower, &none], &upper)?;
+    look(&upper)
 }
 
 /// Whether everything of the image is there.
@@ -117,13 +112,24 @@ fn overlay(lowers: &[&Path], at: &Path) -> Result<(), Unfit> {
         .map_err(|errno| Unfit::Overlay(errno.into()))
 }
 
-/// A mount that ends with its owner.
-struct Mounted(PathBuf);
+/// A directory that is a mount of its own: what is mounted in it goes with it, also where this process was killed and
+/// somebody else takes it away.
+struct Held<'a>(&'a Path);
 
-impl Drop for Mounted {
+impl<'a> Held<'a> {
+    fn over(dir: &'a Path) -> io::Result<Self> {
+        mount(Some(dir), dir, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        let held = Self(dir);
+        // Else mounts in it would be made below it too, where nobody finds them.
+        mount(None::<&str>, dir, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)?;
+        Ok(held)
+    }
+}
+
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.0) {
-            tracing::warn!(at = %self.0.display(), %error, "the probe's mount cannot be taken away");
+        if let Err(error) = detach(self.0) {
+            tracing::warn!(at = %self.0.display(), %error, "the probe's mounts cannot be taken away");
         }
     }
 }

@@ -27,13 +27,22 @@ impl Places {
 
     /// Takes all of them away, dead ones too. Running containers keep what they stand on.
     pub(super) fn detach(&self) -> io::Result<()> {
+        let images = self.detach_images();
+        detach(&self.fuse).and(images)
+    }
+
+    /// One that stays keeps the others from nothing.
+    fn detach_images(&self) -> io::Result<()> {
+        let mut outcome = Ok(());
         for image in fs::read_dir(&self.kernel)? {
             let image = image?.path();
-            detach(&image)?;
-            // A probe that was killed has more in it; nothing is lost where it stays.
-            fs::remove_dir(&image).ok();
+            match detach(&image) {
+                // A probe that was killed has files in it. What cannot be removed is in nobody's way.
+                Ok(()) => drop(fs::remove_dir_all(&image)),
+                Err(error) => outcome = Err(error),
+            }
         }
-        detach(&self.fuse)
+        outcome
     }
 
     /// The directory to mount FUSE on. One that is there is not looked at: its daemon may be dead.
@@ -42,5 +51,31 @@ impl Places {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::mount::{MsFlags, mount};
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_probe_left_goes_too() {
+        let root = tempfile::tempdir().unwrap();
+        let (kernel, fuse) = (root.path().join("erofs"), root.path().join("mnt"));
+        let (probe, lower) = (kernel.join(".probe-x"), kernel.join(".probe-x/lower"));
+        fs::create_dir_all(&fuse).unwrap();
+        fs::create_dir_all(&lower).unwrap();
+        fs::write(probe.join("bootstrap"), "x").unwrap();
+        let nothing: Option<&str> = None;
+        mount(Some(&probe), &probe, nothing, MsFlags::MS_BIND, nothing).unwrap();
+        mount(nothing, &probe, nothing, MsFlags::MS_PRIVATE, nothing).unwrap();
+        mount(Some("tmpfs"), &lower, Some("tmpfs"), MsFlags::empty(), nothing).unwrap();
+        mount(Some("tmpfs"), &fuse, Some("tmpfs"), MsFlags::empty(), nothing).unwrap();
+        Places { fuse, kernel: kernel.clone() }.detach().unwrap();
+        assert_eq!(fs::read_dir(&kernel).unwrap().count(), 0);
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        assert!(!mounts.contains(root.path().to_str().unwrap()), "{mounts}");
     }
 }
