@@ -5,8 +5,8 @@ mod hot;
 use std::io::Write;
 
 use rafs::{
-    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, FormatError, MAX_BLOBS, Tree,
-    WrittenBootstrap,
+    Blob, BlobId, BlobIndex, BootstrapWriter, Chunk, ChunkIndex, ChunkRef, FormatError, InodeId, MAX_BLOBS,
+    Tree, WrittenBootstrap,
     blob::{BlobLayout, BlobTail},
 };
 
@@ -244,7 +244,13 @@ pub fn write_bootstrap(tree: &Tree) -> Result<Vec<u8>, BuildError> {
 }
 
 fn written_bootstrap(tree: &Tree) -> Result<WrittenBootstrap, BuildError> {
-    BootstrapWriter::new(tree).write().map_err(BuildError::format("bootstrap"))
+    BootstrapWriter::new(tree).write().map_err(|error| match error {
+        FormatError::Inode { nid, what, problem } => {
+            let path = u32::try_from(nid).ok().and_then(|id| tree.path_of(InodeId(id)));
+            BuildError::entry(&path.unwrap_or_default(), format!("cannot be written: its {what} {problem}"))
+        }
+        other => BuildError::format("bootstrap")(other),
+    })
 }
 
 /// Cuts the stored table and its header out of the tail, and makes the local form of them.
@@ -254,4 +260,27 @@ fn local_meta(tail: &BlobTail, data_len: u64) -> Result<Vec<u8>, BuildError> {
     let table = &tail.bytes[in_memory(tail.blob.ci.offset - data_len)..];
     let (table, rest) = table.split_at(in_memory(tail.blob.ci.compressed_size));
     rafs::blob::local_blob_meta(&tail.blob, table, &rest[..HEADER]).map_err(BuildError::format("blob meta"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rafs::{Inode, Kind, Meta};
+
+    use super::*;
+
+    #[test]
+    fn attributes_that_do_not_fit_are_an_error_of_their_file() {
+        for sizes in [&[65_536][..], &[65_000; 5]] {
+            let mut tree = Tree::new(1 << 20);
+            let names = (0..sizes.len()).map(|number| format!("user.{number}").into_bytes());
+            let xattrs = names.zip(sizes.iter().map(|size| vec![0; *size])).collect();
+            let file = tree.add(Inode { meta: Meta { xattrs, ..Meta::default() }, kind: Kind::Fifo });
+            let directory =
+                Inode { meta: Meta::default(), kind: Kind::Directory([(b"pipe".to_vec(), file)].into()) };
+            let directory = tree.add(directory);
+            tree.children_mut(Tree::ROOT).unwrap().insert(b"dir".to_vec(), directory);
+            let error = write_bootstrap(&tree).unwrap_err().to_string();
+            assert!(error.contains("\"/dir/pipe\"") && error.contains("extended attribute"), "{error}");
+        }
+    }
 }

@@ -218,6 +218,20 @@ impl Tree {
         }
         Some(at)
     }
+
+    /// A path that leads from the root to `id`, if one does.
+    #[must_use]
+    pub fn path_of(&self, id: InodeId) -> Option<Vec<u8>> {
+        let mut ways = vec![(Self::ROOT, Vec::new())];
+        while let Some((at, path)) = ways.pop() {
+            if at == id {
+                return Some(path);
+            }
+            let children = self.children(at).into_iter().flatten();
+            ways.extend(children.map(|(name, child)| (*child, [&path[..], b"/", name].concat())));
+        }
+        None
+    }
 }
 
 impl Kind {

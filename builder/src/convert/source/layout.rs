@@ -2,9 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -61,10 +61,10 @@ impl Layout {
 
     fn file(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
         let Some(members) = &self.members else {
-            return Ok(Box::new(File::open(self.path.join(name))?));
+            return Ok(Box::new(open(&self.path.join(name))?));
         };
         let (offset, len) = *members.get(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        Ok(Box::new(Part { file: File::open(&self.path)?, offset, len }))
+        Ok(Box::new(Part { file: open(&self.path)?, offset, len }))
     }
 }
 
@@ -78,7 +78,7 @@ fn name(descriptor: &Descriptor) -> Option<&str> {
 }
 
 fn members(path: &Path) -> io::Result<HashMap<String, (u64, u64)>> {
-    let mut archive = tar::Archive::new(File::open(path)?);
+    let mut archive = tar::Archive::new(open(path)?);
     let mut members = HashMap::new();
     for entry in archive.entries_with_seek()? {
         let entry = entry?;
@@ -88,6 +88,15 @@ fn members(path: &Path) -> io::Result<HashMap<String, (u64, u64)>> {
         }
     }
     Ok(members)
+}
+
+/// Opens what must be a file: a pipe would be waited for, and cannot be read twice.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
 }
 
 /// A part of a file.
@@ -104,5 +113,19 @@ impl Read for Part {
         self.offset += n as u64;
         self.len -= n as u64;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_no_archive_and_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = anyhow::Error::from(Layout::archive(pipe, None).unwrap_err());
+        assert!(format!("{error:#}").contains("not a regular file"), "{error:#}");
     }
 }

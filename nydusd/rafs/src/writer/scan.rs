@@ -98,7 +98,8 @@ impl<'a> Scan<'a> {
         }
         let xattrs = xattr::encode(inode.meta.xattrs.iter())
             .map_err(|why| fault("extended attribute", id.0, why.problem()))?;
-        xattr::count(xattrs.len())?;
+        xattr::count(xattrs.len())
+            .map_err(|_| fault("extended attributes", id.0, "take more than 256 KiB together"))?;
         let (content, nlink) = match &inode.kind {
             Kind::Directory(children) => (entries(children.keys().map(Vec::as_slice)), 2),
             Kind::File { size, chunks } => {
