@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+pub(crate) use service::causes::in_one_line;
+
 use crate::{PieceIndex, TaskId, store::StoreError};
 
 /// Why pieces do not come.
@@ -43,15 +45,4 @@ pub enum P2pError {
     /// The engine has been stopped.
     #[error("the engine is stopping")]
     Stopping,
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn in_one_line(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }

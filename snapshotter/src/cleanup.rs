@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use service::causes::in_one_line;
 use tokio::{
     sync::{Mutex, Notify},
     task::spawn_blocking,
@@ -15,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    error::in_one_line,
     instance::Images,
     layout::Layout,
     meta::{Content, Database, MetaError, Record, SnapshotId},

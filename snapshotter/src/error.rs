@@ -87,10 +87,3 @@ pub enum ImageError {
     #[error("not mounted within {0:?}")]
     Deadline(std::time::Duration),
 }
-
-/// An error and its causes in one line: gRPC carries only text.
-#[must_use]
-pub fn in_one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
-}

@@ -9,6 +9,7 @@ use std::{
 
 use nydusd_api::{Client, ClientError, FsType, MountRequest};
 use registry::Reference;
+use service::causes::in_one_line;
 use tokio::{
     sync::Mutex as AsyncMutex,
     time::{sleep, timeout},
@@ -18,7 +19,7 @@ use tracing::{debug, info, warn};
 use crate::{
     config::DataPath,
     daemon::{Daemon, Session},
-    error::{ImageError, in_one_line},
+    error::ImageError,
     labels::Labels,
     layout::Layout,
     meta::{Database, Record, SnapshotId},

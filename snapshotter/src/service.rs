@@ -4,12 +4,13 @@ use std::{collections::HashMap, pin::Pin};
 
 use containerd_snapshots as grpc;
 use futures_util::{Stream, stream};
+use service::causes::in_one_line;
 use tonic_09::{Code, Status};
 use tracing::{debug, warn};
 
 use crate::{
     decide::Refusal,
-    error::{SnapshotError, in_one_line},
+    error::SnapshotError,
     labels::Labels,
     meta::{Kind, MetaError, NewSnapshot, Record},
     mounts::Mount,

@@ -1,5 +1,6 @@
 //! What every Shoal binary needs: logging, shutdown, sockets, sizes, version, exit codes.
 
+pub mod causes;
 pub mod exit;
 pub mod shutdown;
 pub mod size;

@@ -2,12 +2,12 @@
 
 use std::{
     collections::HashSet,
-    error::Error,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use rafs::{BlobIndex, Nid};
+use service::causes::in_one_line;
 use storage::backend::Backend;
 
 use crate::{
@@ -65,7 +65,7 @@ pub(super) fn report(events: &Events, image: &Image, place: Place, op: Op, error
     }
     let Some(unsaid) = image.complaints().turn() else { return };
     let path = path_of(image, place);
-    let cause = with_causes(error);
+    let cause = in_one_line(error);
     tracing::error!(
         image = %image.mountpoint(),
         source = %image.source().display(),
@@ -90,17 +90,6 @@ fn path_of(image: &Image, place: Place) -> String {
         Place::Inode(nid) => format!("inode {nid}"),
         Place::Blob(blob, offset) => format!("byte {offset} of blob {}", blob.0),
     })
-}
-
-/// An error with its causes, in one line.
-fn with_causes(error: &FsError) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }
 
 #[cfg(test)]
