@@ -1,6 +1,6 @@
 //! Flags, by the names that containerd-nydus-grpc has always had.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgAction, Parser};
 use service::telemetry::{LogFormat, LogLevel};
@@ -30,6 +30,10 @@ pub struct Cli {
     /// Who answers readers of lazy images [default: auto]
     #[arg(long, value_enum)]
     pub data_path: Option<DataPath>,
+    /// Socket of this node's piece network (p2pd), which nydusd asks before the registry while it is there; empty for
+    /// none [default: /run/shoal/p2pd.sock]
+    #[arg(long, value_name = "SOCKET")]
+    pub p2p_socket: Option<OsString>,
     /// Directory of <host>/hosts.toml; may be given several times
     /// [default: /etc/containerd/certs.d, /etc/docker/certs.d]
     #[arg(long = "hosts-dir", value_name = "DIR")]

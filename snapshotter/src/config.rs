@@ -19,6 +19,8 @@ mod file;
 
 use file::File;
 
+/// Where p2pd listens unless told otherwise.
+const P2P_SOCKET: &str = "/run/shoal/p2pd.sock";
 /// Longest path of a unix socket.
 const SOCKET_PATH: usize = 107;
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub nydusd_config: Option<PathBuf>,
     /// Who answers readers of lazy images.
     pub data_path: DataPath,
+    /// Socket of the node's piece network.
+    pub p2p_socket: Option<PathBuf>,
     /// nydusd's threads.
     pub threads: Option<u16>,
     /// Where blob data is cached; below the root by default.
@@ -97,6 +101,7 @@ impl Config {
             nydusd: cli.nydusd.or(file.nydusd).map_or_else(find_nydusd, Ok)?,
             nydusd_config: cli.nydusd_config.or(file.nydusd_config),
             data_path: cli.data_path.or(file.data_path).unwrap_or_default(),
+            p2p_socket: p2p_socket(cli.p2p_socket.map(PathBuf::from).or(file.p2p_socket))?,
             threads: file.threads,
             cache: file.cache,
             hosts_dirs: if cli.hosts_dirs.is_empty() { file.hosts_dirs } else { cli.hosts_dirs },
@@ -137,6 +142,19 @@ fn check_socket(path: &Path) -> anyhow::Result<()> {
         return Err(usage(format!("{} is too long for a socket ({SOCKET_PATH} bytes)", path.display())));
     }
     Ok(())
+}
+
+/// An empty path says that there is none.
+fn p2p_socket(given: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    let path = given.unwrap_or_else(|| P2P_SOCKET.into());
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    if !path.is_absolute() {
+        return Err(usage(format!("p2p_socket {} must be absolute", path.display())));
+    }
+    check_socket(&path)?;
+    Ok(Some(path))
 }
 
 /// Beside our own program, then in PATH.
@@ -210,6 +228,17 @@ mod tests {
             let error = with_file(text, &[]).unwrap_err();
             assert!(error.chain().any(|cause| cause.is::<UsageError>()), "{text}: {error:#}");
         }
+    }
+
+    #[test]
+    fn the_piece_network_is_asked_where_it_listens_unless_told_otherwise() {
+        let socket = |config: Config| config.p2p_socket.map(|path| path.display().to_string());
+        assert_eq!(socket(load(&[]).unwrap()).unwrap(), P2P_SOCKET);
+        let text = "version = 1\n[daemon]\np2p_socket = ''";
+        assert_eq!(socket(with_file(text, &[]).unwrap()), None);
+        assert_eq!(socket(with_file(text, &["--p2p-socket", "/p"]).unwrap()).unwrap(), "/p");
+        assert_eq!(socket(load(&["--p2p-socket", ""]).unwrap()), None);
+        assert!(load(&["--p2p-socket", "relative"]).is_err());
     }
 
     #[test]

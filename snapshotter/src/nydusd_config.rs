@@ -12,26 +12,26 @@ use serde_json::{Value, json};
 pub struct Template {
     json: Value,
     hosts_dirs: Vec<PathBuf>,
+    p2p_socket: Option<PathBuf>,
 }
 
 impl Template {
-    /// The configuration to use where the operator gives none. Without `hosts_dirs` nydusd looks where containerd and
-    /// docker do.
+    /// The configuration to use where the operator gives none.
     #[must_use]
-    pub fn standard(cache: &Path, hosts_dirs: &[PathBuf]) -> Self {
+    pub fn standard(cache: &Path) -> Self {
         let json = json!({
             "version": 2,
             "backend": { "type": "registry" },
             "cache": { "type": "blobcache", "filecache": { "work_dir": cache } },
         });
-        Self { json, hosts_dirs: hosts_dirs.to_vec() }
+        Self { json, hosts_dirs: Vec::new(), p2p_socket: None }
     }
 
     /// Reads the operator's configuration. Where the cache is is ours to say: images share it.
     ///
     /// # Errors
     /// Where the file cannot be read or is no JSON object.
-    pub fn read(file: &Path, cache: &Path, hosts_dirs: &[PathBuf]) -> anyhow::Result<Self> {
+    pub fn read(file: &Path, cache: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
         let mut json: Value =
             serde_json::from_str(&text).with_context(|| format!("parse {}", file.display()))?;
@@ -41,7 +41,14 @@ impl Template {
             None => &["cache", "filecache", "work_dir"],
         };
         set(&mut json, work_dir, json!(cache));
-        Ok(Self { json, hosts_dirs: hosts_dirs.to_vec() })
+        Ok(Self { json, hosts_dirs: Vec::new(), p2p_socket: None })
+    }
+
+    /// How registries are reached. Without `hosts_dirs` nydusd looks where containerd and docker do. The operator's
+    /// configuration may name another socket, or an empty one.
+    #[must_use]
+    pub fn with_registry(self, hosts_dirs: &[PathBuf], p2p_socket: Option<&Path>) -> Self {
+        Self { hosts_dirs: hosts_dirs.to_vec(), p2p_socket: p2p_socket.map(Path::to_owned), ..self }
     }
 
     /// The configuration of the image that is mounted at `id`, from this repository. A credential without a user is a
@@ -57,12 +64,16 @@ impl Template {
             return filled;
         }
         let settings = if backend.len() > 1 { "config" } else { "registry" };
+        let own_socket = filled.pointer(&format!("/{}/{settings}/p2p_socket", backend.join("/"))).is_some();
         let mut put =
             |key: &str, value: Value| set(&mut filled, &[backend, &[settings, key]].concat(), value);
         put("host", json!(repository.host));
         put("repo", json!(repository.path));
         if !self.hosts_dirs.is_empty() {
             put("hosts_dirs", json!(self.hosts_dirs));
+        }
+        if let (Some(socket), false) = (&self.p2p_socket, own_socket) {
+            put("p2p_socket", json!(socket));
         }
         match credential {
             Some(("", token)) => put("registry_token", json!(token)),
@@ -94,7 +105,8 @@ mod tests {
 
     #[test]
     fn standard_configuration_names_repository_cache_and_hosts() {
-        let template = Template::standard(Path::new("/r/cache"), &["/etc/certs.d".into()]);
+        let template = Template::standard(Path::new("/r/cache"))
+            .with_registry(&["/etc/certs.d".into()], Some(Path::new("/run/p2pd.sock")));
         let filled = template.fill("/7", &repository(), Some(("me", "secret")));
         assert_eq!(filled["id"], "/7");
         assert_eq!(filled["backend"]["registry"]["host"], "example.com:5000");
@@ -102,6 +114,7 @@ mod tests {
         assert_eq!(filled["backend"]["registry"]["auth"], BASE64_STANDARD.encode("me:secret"));
         assert_eq!(filled["cache"]["filecache"]["work_dir"], "/r/cache");
         assert_eq!(filled["backend"]["registry"]["hosts_dirs"][0], "/etc/certs.d");
+        assert_eq!(filled["backend"]["registry"]["p2p_socket"], "/run/p2pd.sock");
     }
 
     #[test]
@@ -110,11 +123,8 @@ mod tests {
         let file = dir.path().join("nydusd.json");
         let old = r#"{"device":{"backend":{"type":"registry","config":{"timeout":5}},"cache":{"type":"blobcache"}},"mode":"direct"}"#;
         std::fs::write(&file, old).unwrap();
-        let filled = Template::read(&file, Path::new("/c"), &[]).unwrap().fill(
-            "/7",
-            &repository(),
-            Some(("", "token")),
-        );
+        let filled =
+            Template::read(&file, Path::new("/c")).unwrap().fill("/7", &repository(), Some(("", "token")));
         let config = &filled["device"]["backend"]["config"];
         assert_eq!((&config["host"], &config["timeout"]), (&json!("example.com:5000"), &json!(5)));
         assert_eq!(config["registry_token"], "token");
@@ -128,7 +138,7 @@ mod tests {
         let file = dir.path().join("nydusd.json");
         std::fs::write(&file, r#"{"version":2,"backend":{"type":"localfs","localfs":{"dir":"/blobs"}}}"#)
             .unwrap();
-        let filled = Template::read(&file, Path::new("/c"), &[]).unwrap().fill("/7", &repository(), None);
+        let filled = Template::read(&file, Path::new("/c")).unwrap().fill("/7", &repository(), None);
         assert_eq!(filled["backend"], json!({"type": "localfs", "localfs": {"dir": "/blobs"}}));
     }
 }

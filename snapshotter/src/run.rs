@@ -93,10 +93,11 @@ fn launch(config: &Config, layout: &Layout) -> Launch {
 }
 
 fn template(config: &Config, cache: &Path) -> anyhow::Result<Template> {
-    match &config.nydusd_config {
-        Some(file) => Template::read(file, cache, &config.hosts_dirs),
-        None => Ok(Template::standard(cache, &config.hosts_dirs)),
-    }
+    let template = match &config.nydusd_config {
+        Some(file) => Template::read(file, cache),
+        None => Ok(Template::standard(cache)),
+    };
+    Ok(template?.with_registry(&config.hosts_dirs, config.p2p_socket.as_deref()))
 }
 
 /// Two snapshotters on one root would destroy each other's work.

@@ -61,8 +61,7 @@ impl Suite {
         let options =
             LaunchOptions { binary: "/nonexistent/nydusd".into(), log_level: "info".into(), threads: None };
         let (daemon, supervisor) = daemon::new(Launch::new(options, &layout));
-        let images =
-            Images::new(daemon, layout.clone(), Template::standard(&layout.cache(), &[]), DataPath::Auto);
+        let images = Images::new(daemon, layout.clone(), Template::standard(&layout.cache()), DataPath::Auto);
         let sweeper = Sweeper::new(database.clone(), layout.clone(), layout.cache(), images.clone());
         let service = Service(Snapshots::new(database, layout, images, sweeper, overlay::options()));
         Self { service, dir: dir.to_owned(), points: AtomicU32::new(0), _supervisor: supervisor }
