@@ -203,6 +203,12 @@ impl Blob {
         self.stored.good().held()
     }
 
+    /// Numbers of its pieces that are here, in order.
+    #[must_use]
+    pub fn pieces_here(&self) -> Vec<u32> {
+        self.stored.good().iter().map(PieceIndex::get).collect()
+    }
+
     /// Returns when all pieces that `range` touches are here and checked. Of a blob without a list that takes all of it.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! ```text
 //! PUT  /v1/blobs/{digest}/pieces?repository=HOST/NAME     the list of the blob's pieces: {"list": "<its BLAKE3>"}
 //! GET  /v1/blobs/{digest}?list=BLAKE3                     a range of the blob (Range, X-Shoal-Priority)
+//! GET  /v1/blobs/{digest}/pieces?list=BLAKE3              which of them are here: {"pieces": N, "here": [[first, last], …]}
 //! GET  /v1/status                                         this node, the members it sees, what it shares
 //! ```
 //!
@@ -85,7 +86,10 @@ impl Local {
 pub fn router(local: Arc<Local>) -> Router {
     Router::new()
         .route("/v1/blobs/{digest}", get(handlers::read))
-        .route("/v1/blobs/{digest}/pieces", put(handlers::pieces).layer(DefaultBodyLimit::max(LARGEST_LIST)))
+        .route(
+            "/v1/blobs/{digest}/pieces",
+            put(handlers::pieces).get(handlers::here).layer(DefaultBodyLimit::max(LARGEST_LIST)),
+        )
         .route("/v1/status", get(handlers::status))
         .with_state(local)
 }

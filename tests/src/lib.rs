@@ -11,6 +11,7 @@ pub mod cri;
 pub mod daemon;
 pub mod http;
 pub mod image;
+pub mod network;
 pub mod node;
 pub mod p2pd;
 pub mod programs;

@@ -42,6 +42,12 @@ impl P2pd {
         Ok(Self { daemon, dir: dir.to_owned(), listen, share })
     }
 
+    /// Where programs of its node find it.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.dir)
+    }
+
     /// Its token.
     ///
     /// # Errors

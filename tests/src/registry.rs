@@ -68,6 +68,24 @@ impl Registry {
         self.dir.join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
     }
 
+    /// Bytes of a blob that it has sent, by its log.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub fn sent(&self, hex: &str) -> Result<u64> {
+        let log = fs::read_to_string(self.dir.join("registry.log"))?;
+        let asked = format!("/blobs/sha256:{hex} HTTP/");
+        // The common log format: ... "GET /path HTTP/1.1" status bytes ...
+        let bytes = |line: &str| {
+            let (request, answer) = line.split_once(&asked)?;
+            let mut words = answer.split_whitespace().skip(1);
+            let (status, bytes) = (words.next()?, words.next()?);
+            let is_sent = request.contains("\"GET ") && matches!(status, "200" | "206");
+            is_sent.then(|| bytes.parse::<u64>().ok()).flatten()
+        };
+        Ok(log.lines().filter_map(bytes).sum())
+    }
+
     /// Pushes a layout's image as `repository:tag`.
     ///
     /// # Errors

@@ -51,14 +51,21 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Relays connections to `target`.
+    /// Relays connections on loopback to `target`.
     ///
     /// # Errors
     /// Where it cannot listen.
     pub fn start(target: SocketAddr, link: Link) -> Result<Self> {
+        Self::at(Ipv4Addr::LOCALHOST, target, link)
+    }
+
+    /// Relays connections to this address.
+    ///
+    /// # Errors
+    /// Where it cannot listen.
+    pub fn at(address: Ipv4Addr, target: SocketAddr, link: Link) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let listener =
-            runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).context("listen for the relay")?;
+        let listener = runtime.block_on(TcpListener::bind((address, 0))).context("listen for the relay")?;
         let address = listener.local_addr()?;
         let received = Arc::new(AtomicU64::new(0));
         let up = Arc::new(Direction::new(link, Arc::default()));

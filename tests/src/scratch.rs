@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -53,6 +54,20 @@ impl Scratch {
         let path = self.path().join(name);
         fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(path)
+    }
+
+    /// Has everything that looks where containerd's users keep their `hosts.toml` speak plain HTTP to a registry.
+    ///
+    /// # Errors
+    /// Where `/etc/containerd` is missing.
+    pub fn trust(&self, registry: SocketAddr) -> Result<()> {
+        let (etc, none) = (Path::new("/etc/containerd"), None::<&str>);
+        mount(Some("tmpfs"), etc, Some("tmpfs"), MsFlags::empty(), none)
+            .context("mount an /etc/containerd")?;
+        let hosts = etc.join("certs.d").join(registry.to_string());
+        fs::create_dir_all(&hosts)?;
+        let text = format!("server = \"http://{registry}\"\n[host.\"http://{registry}\"]\n");
+        fs::write(hosts.join("hosts.toml"), text).context("write hosts.toml")
     }
 }
 

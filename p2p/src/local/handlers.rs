@@ -15,7 +15,11 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local};
-use crate::{P2pError, PieceList, Priority, engine::Content, source::RegistryOrigin};
+use crate::{
+    P2pError, PieceList, Priority,
+    engine::{Blob, Content},
+    source::RegistryOrigin,
+};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Origin {
@@ -63,6 +67,26 @@ pub(super) async fn pieces(
     }
 }
 
+/// Tells which pieces of a blob are here, as runs of the first and the last.
+pub(super) async fn here(
+    State(local): State<Arc<Local>>,
+    Path(digest): Path<String>,
+    Query(listed): Query<Listed>,
+) -> Response {
+    let blob = match known(&local, &digest, &listed) {
+        Ok(blob) => blob,
+        Err(Refusal(status, reason)) => return refuse(status, reason),
+    };
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for piece in blob.pieces_here() {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == piece => *last = piece,
+            _ => runs.push((piece, piece)),
+        }
+    }
+    Json(json!({ "pieces": blob.layout().count(), "here": runs })).into_response()
+}
+
 /// Reads a range of a blob.
 pub(super) async fn read(
     State(local): State<Arc<Local>>,
@@ -70,10 +94,9 @@ pub(super) async fn read(
     Query(listed): Query<Listed>,
     headers: HeaderMap,
 ) -> Response {
-    let names = parse_digest(&digest).zip(parse_hex(&listed.list));
-    let Some(names) = names else { return refuse(StatusCode::BAD_REQUEST, "not a digest") };
-    let Some(blob) = local.blobs().get(&names).cloned() else {
-        return refuse(StatusCode::NOT_FOUND, "the list of its pieces is not known");
+    let blob = match known(&local, &digest, &listed) {
+        Ok(blob) => blob,
+        Err(Refusal(status, reason)) => return refuse(status, reason),
     };
     let len = blob.layout().len();
     let Some(range) = parse_range(&headers, len) else {
@@ -92,15 +115,27 @@ pub(super) async fn read(
     }
 }
 
+/// Why a call gets nothing.
+struct Refusal(StatusCode, &'static str);
+
+/// The blob of these names.
+fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Blob, Refusal> {
+    let names = parse_digest(digest).zip(parse_hex(&listed.list));
+    let names = names.ok_or(Refusal(StatusCode::BAD_REQUEST, "not a digest"))?;
+    let blob = local.blobs().get(&names).cloned();
+    blob.ok_or(Refusal(StatusCode::NOT_FOUND, "the list of its pieces is not known"))
+}
+
 /// This node, the members it sees, and what it shares.
 pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
     let blobs = local.blobs();
     let blobs: Vec<_> = blobs
         .iter()
-        .map(|((blob, _), opened)| {
+        .map(|((blob, list), opened)| {
             let (layout, here) = (opened.layout(), opened.here());
             json!({
                 "digest": format!("sha256:{}", hex::encode(blob)),
+                "list": hex::encode(list),
                 "task": opened.task().to_string(),
                 "bytes": layout.len(),
                 "pieces": layout.count(),
