@@ -40,7 +40,8 @@ pub enum Refusal {
     },
     /// Only the image as a whole has a tree.
     #[error(
-        "snapshot {name:?} is a lazy layer without its image's bootstrap: only whole images can be mounted"
+        "snapshot {name:?} is a lazy layer without its image's bootstrap: only whole images can be mounted; pull \
+         them with `shoal pull`, CRI, nerdctl or containerd's transfer service"
     )]
     NoBootstrap {
         /// The layer.

@@ -20,6 +20,8 @@ use nix::{
 
 /// Longest time a program may take where the caller has no better idea.
 pub const DEADLINE: Duration = Duration::from_secs(300);
+/// A program that is to end gets this long before it is killed.
+const GRACE: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(20);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -87,7 +89,12 @@ pub fn output(command: &mut Command, deadline: Duration) -> Result<Output> {
             (Ok(()), true) => anyhow::anyhow!("no end within {deadline:?}"),
             (Ok(()), false) => continue,
         };
-        kill(pid, Signal::SIGKILL).ok();
+        // It may have something to clean up.
+        kill(pid, Signal::SIGTERM).ok();
+        if wait.recv_timeout(GRACE).is_err() {
+            kill(pid, Signal::SIGKILL).ok();
+        }
+        drop(waiter.join());
         return Err(problem.context(shown(command)));
     };
     drop(waiter.join());
@@ -146,7 +153,9 @@ mod tests {
     #[test]
     fn a_program_that_hangs_is_killed_at_its_deadline() {
         let start = Instant::now();
-        let result = output(&mut command("sleep", ["60"]), Duration::from_millis(50));
+        // The shell itself reads, and has no child to leave behind.
+        let script = "trap '' TERM; while :; do read line <&1; done";
+        let result = output(&mut command("bash", ["-c", script]), Duration::from_millis(50));
         assert!(result.is_err() && start.elapsed() < Duration::from_secs(10));
     }
 }
