@@ -10,26 +10,17 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use integration_tests::{
+    blob::Blob,
     command::wait_for,
-    image::generated::noise,
     p2pd::P2pd,
     registry::{Registry, free_address},
     relay::{Link, Relay},
     scratch::Scratch,
 };
-use p2p_pieces::{PieceLayout, PieceLister};
 
 const PIECE: usize = 1 << 20;
 const STEP: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// A blob in the registry, and the list of its pieces.
-struct Blob {
-    bytes: Vec<u8>,
-    digest: String,
-    list: Vec<u8>,
-    name: String,
-}
 
 /// Three nodes before a registry. Ends in the order of its fields.
 struct Bed {
@@ -57,23 +48,12 @@ impl Bed {
     }
 
     fn publish(&self, seed: u64, pieces: usize) -> Result<Blob> {
-        let bytes = noise(seed, pieces * PIECE - 77);
-        let file = self.scratch.path().join(format!("blob-{seed}"));
-        fs::write(&file, &bytes)?;
-        let digest = self.registry.push_blob("blobs", &file)?;
-        let mut lister = PieceLister::with_size(u32::try_from(PIECE)?)?;
-        lister.update(&bytes);
-        let list = lister.finish()?;
-        ensure!(list.layout() == PieceLayout::new(bytes.len() as u64, u32::try_from(PIECE)?)?);
-        Ok(Blob { bytes, digest, name: hex::encode(list.digest()), list: list.encode() })
+        let shape = (seed, pieces, u32::try_from(PIECE)?);
+        Blob::publish(&self.registry, self.relay.address(), self.scratch.path(), shape)
     }
 
     fn open(&self, node: usize, blob: &Blob) -> Result<()> {
-        let (digest, host) = (&blob.digest, self.relay.address());
-        let path = format!("/v1/blobs/{digest}/pieces?repository={host}/blobs");
-        let answer = self.nodes[node].call("PUT", &path, &[], &blob.list)?;
-        ensure!(answer.status == 200, "{}", answer.text());
-        Ok(())
+        blob.introduce(&self.nodes[node])
     }
 
     /// Opens a blob on a node and reads it whole.
@@ -81,9 +61,7 @@ impl Bed {
         self.open(node, blob)?;
         for start in (0..blob.bytes.len()).step_by(STEP) {
             let end = blob.bytes.len().min(start + STEP);
-            let answer = read(&self.nodes[node], blob, start, end)?;
-            ensure!(answer.status == 206, "node {node}: {}", answer.text());
-            ensure!(answer.body == blob.bytes[start..end], "node {node}: wrong bytes from {start}");
+            blob.read(&self.nodes[node], start..end, "demand").with_context(|| format!("node {node}"))?;
         }
         Ok(())
     }
@@ -93,18 +71,6 @@ impl Bed {
     fn copies(&self, before: u64, blob: &Blob) -> f64 {
         (self.relay.received() - before) as f64 / blob.bytes.len() as f64
     }
-}
-
-fn read(node: &P2pd, blob: &Blob, start: usize, end: usize) -> Result<integration_tests::http::Answer> {
-    let path = format!("/v1/blobs/{}?list={}", blob.digest, blob.name);
-    node.call("GET", &path, &[("Range", &format!("bytes={start}-{}", end - 1))], &[])
-}
-
-fn pieces_here(node: &P2pd, blob: &Blob) -> Result<u64> {
-    let status = node.status()?;
-    let blobs = status["blobs"].as_array().context("a list of blobs")?;
-    let known = blobs.iter().find(|known| known["digest"] == blob.digest.as_str()).context("the blob")?;
-    known["pieces_here"].as_u64().context("a number")
 }
 
 #[test]
@@ -130,7 +96,7 @@ fn three_nodes_take_one_copy_from_the_registry_and_a_restarted_one_none() -> Res
     bed.nodes[2].restart()?;
     bed.nodes[2].sees(3)?;
     bed.open(2, &blob)?;
-    let here = pieces_here(&bed.nodes[2], &blob)?;
+    let here = blob.pieces_at(&bed.nodes[2])?;
     println!("{here} pieces are found again");
     ensure!(here > 0, "no piece is found again");
     bed.read_all(2, &blob)?;
@@ -172,23 +138,23 @@ fn the_others_finish_when_a_node_is_killed_half_way() -> Result<()> {
 fn a_blob_flipped_in_the_registry_is_an_error_that_names_the_piece_and_heals() -> Result<()> {
     let bed = Bed::start(Link::DIRECT)?;
     let blob = bed.publish(3, 6)?;
-    let file = bed.registry.blob_file(blob.digest.trim_start_matches("sha256:"));
+    let file = blob.file(&bed.registry);
     let mut flipped = blob.bytes.clone();
     flipped[3 * PIECE + 5] ^= 1;
     fs::write(&file, &flipped)?;
     (0..3).try_for_each(|node| bed.open(node, &blob))?;
     let (start, end) = (3 * PIECE, 3 * PIECE + 100);
-    let answer = read(&bed.nodes[1], &blob, start, end)?;
+    let answer = blob.ask(&bed.nodes[1], &(start..end), "demand")?;
     ensure!(answer.status == 502, "{}: {}", answer.status, answer.text());
     ensure!(answer.text().contains("piece 3 "), "{}", answer.text());
-    let others = read(&bed.nodes[1], &blob, 0, start)?;
+    let others = blob.ask(&bed.nodes[1], &(0..start), "demand")?;
     ensure!(
         others.status == 206 && others.body == blob.bytes[..start],
         "the other pieces are as good as ever"
     );
     fs::write(&file, &blob.bytes)?;
     wait_for("the blob to heal", PATIENCE, || {
-        let answer = read(&bed.nodes[1], &blob, start, end)?;
+        let answer = blob.ask(&bed.nodes[1], &(start..end), "demand")?;
         Ok((answer.status == 206 && answer.body == blob.bytes[start..end]).then_some(()))
     })?;
     (0..3).try_for_each(|node| bed.read_all(node, &blob))

@@ -4,6 +4,7 @@
 //! every process, mount and directory has a guard that ends it.
 
 pub mod bench;
+pub mod blob;
 pub mod cache;
 pub mod command;
 pub mod containerd;
@@ -19,5 +20,6 @@ pub mod registry;
 pub mod relay;
 pub mod scratch;
 pub mod snapshotter;
+pub mod swarm_bed;
 pub mod tree;
 pub mod xattr;

@@ -60,9 +60,8 @@ impl Network {
         self.at_hub(&["ip", "link", "set", &link, "master", "hub", "up"])?;
         if bits_per_second > 0 {
             let rate = format!("{bits_per_second}bit");
-            let shape = ["root", "tbf", "rate", &rate, "burst", BURST, "latency", LATENCY];
-            run(command("tc", ["qdisc", "add", "dev", "eth0"]).args(shape))?;
-            self.at_hub(&[&["tc", "qdisc", "add", "dev", &link], &shape[..]].concat())?;
+            run(command("tc", ["qdisc", "add", "dev", "eth0"]).args(shape(&rate)))?;
+            self.at_hub(&[&["tc", "qdisc", "add", "dev", &link], &shape(&rate)[..]].concat())?;
         }
         Ok(())
     }
@@ -72,6 +71,20 @@ impl Network {
         run(command("nsenter", [namespace.as_str()]).args(args))?;
         Ok(())
     }
+}
+
+/// Changes how many bits per second the calling thread's host sends, whose link is shaped.
+///
+/// # Errors
+/// Where it is none.
+pub fn limit_upload(bits_per_second: u64) -> Result<()> {
+    let rate = format!("{bits_per_second}bit");
+    run(command("tc", ["qdisc", "replace", "dev", "eth0"]).args(shape(&rate)))?;
+    Ok(())
+}
+
+fn shape(rate: &str) -> [&str; 8] {
+    ["root", "tbf", "rate", rate, "burst", BURST, "latency", LATENCY]
 }
 
 fn enter() -> Result<()> {

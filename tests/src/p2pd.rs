@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{
     command::{command, run, wait_for},
@@ -56,6 +59,12 @@ impl P2pd {
         let root = self.dir.join("root");
         let mut token = command(programs::path("p2pd")?, ["token", "--root"]);
         Ok(run(token.arg(root))?.trim().to_owned())
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.daemon.pid()
     }
 
     /// Kills it at once, as a crash would.
