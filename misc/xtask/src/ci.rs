@@ -38,6 +38,11 @@ pub(crate) fn end_to_end(test: Option<&str>) -> Result<()> {
 
 /// Builds with optimisation, then measures.
 pub(crate) fn bench(args: &[String]) -> Result<()> {
+    if let Some((_, args)) = args.split_first().filter(|(what, _)| *what == "p2p") {
+        run("build", &mut cargo(&["build", "--release", "--bins", "-p", "p2p"]))?;
+        let bench = ["run", "--release", "--quiet", "-p", "swarm", "--bin", "bench-p2p", "--"];
+        return run("bench", cargo(&bench).args(args));
+    }
     run("build", cargo(&["build", "--release", "--bins"]).args(PROGRAMS))?;
     run(
         "bench",

@@ -1,0 +1,41 @@
+//! Measures the piece network in network namespaces beside its simulation; all numbers of a table are of one run.
+
+mod measure;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use integration_tests::bench::report;
+
+/// Measure the piece network: real nodes in network namespaces, and the simulator beside them
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench p2p",
+    after_help = "Examples:
+  cargo xtask bench p2p
+  cargo xtask bench p2p --nodes 16 --rounds 1 --origin 1"
+)]
+struct Cli {
+    /// Nodes; the last number is the one that is also measured with slow and killed nodes
+    #[arg(long, value_delimiter = ',', default_values_t = [16, 32, 64])]
+    nodes: Vec<usize>,
+    /// The registry's rate in links of a node
+    #[arg(long, default_value_t = 20)]
+    origin: u64,
+    /// Rounds of each measurement
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Directory for the JSON file
+    #[arg(long, default_value = "target")]
+    output: PathBuf,
+}
+
+fn main() -> ExitCode {
+    service::exit::report("bench p2p", run(&Cli::parse()))
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&cli.output)?;
+    let rows = measure::measure(cli.rounds, &cli.nodes, cli.origin)?;
+    report::show("p2p", &rows, &cli.output)
+}

@@ -1,0 +1,260 @@
+//! The piece network in network namespaces, beside its simulation: how long the last node takes, what the origin sends.
+
+use std::{
+    fs,
+    ops::Range,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, SysconfVar, sysconf},
+};
+use swarm::{Outcome, Scene};
+
+use integration_tests::{
+    bench::report::{Gate, Row, median},
+    command::wait_for,
+    network::limit_upload,
+    p2pd::P2pd,
+    swarm_bed::{Rates, SwarmBed},
+};
+
+/// The shape of the 200 MB test of the Dragonfly v1 paper, scaled down: as many pieces, slower links.
+const PIECES: usize = 200;
+const PIECE: u32 = 64 << 10;
+/// 64 nodes at this rate are what two cores can carry.
+const RATE: u64 = 10_000_000;
+/// What a lazy start reads of an image, in an order that all nodes know.
+const LAZY: (usize, usize) = (100, 1600);
+
+/// Measures one bed after another. The origin's rate is in links of a node.
+pub(super) fn measure(rounds: usize, sizes: &[usize], origin: u64) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (at, nodes) in sizes.iter().enumerate() {
+        let (nodes, last) = (*nodes, at + 1 == sizes.len());
+        // Each bed has its own thread, which is its hub.
+        let measured = thread::spawn(move || Bench::start(nodes, origin)?.run(rounds, last)).join();
+        rows.extend(measured.map_err(|_| anyhow::anyhow!("the bed of {nodes} nodes panicked"))??);
+    }
+    Ok(rows)
+}
+
+struct Bench {
+    bed: SwarmBed,
+    pids: Vec<Pid>,
+    nodes: usize,
+    origin: u64,
+    seed: u64,
+}
+
+/// One blob on its way to all nodes.
+struct Run {
+    /// When each node had it, ascending; those that were to be slow or killed left out.
+    finished: Vec<Duration>,
+    /// Copies that left the origin, in blobs or what was wanted of one.
+    copies: f64,
+}
+
+impl Run {
+    fn last(&self) -> Duration {
+        self.quantile(100)
+    }
+
+    fn quantile(&self, percent: usize) -> Duration {
+        let last = self.finished.len().saturating_sub(1);
+        self.finished.get((last * percent).div_ceil(100)).copied().unwrap_or_default()
+    }
+}
+
+/// What befalls nodes, the last ones of the bed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Trouble {
+    slow: usize,
+    killed: usize,
+    /// Only the first of the pieces are wanted.
+    lazy: bool,
+}
+
+impl Bench {
+    fn start(nodes: usize, origin: u64) -> Result<Self> {
+        let bed = SwarmBed::start(nodes, Rates { node: RATE, origin: RATE * origin })?;
+        let pids = bed.on_all(|node| Ok(node.pid()))?;
+        Ok(Self { bed, pids, nodes, origin, seed: 0 })
+    }
+
+    fn run(mut self, rounds: usize, with_trouble: bool) -> Result<Vec<Row>> {
+        let (nodes, origin) = (self.nodes, self.origin);
+        let name = |what: &str| format!("{nodes} nodes, origin {origin}x: {what}");
+        let line = seconds(line_time(PIECES));
+        let idle = self.memory()?;
+        let one = seconds(median_of(rounds, || Ok(self.spread(1, Trouble::default())?.last()))?);
+        let cpu = self.cpu_time()?;
+        let mut runs = self.rounds(rounds, Trouble::default())?;
+        let cpu = seconds(self.cpu_time()?.saturating_sub(cpu));
+        let copies = runs.iter().map(|run| run.copies).fold(0.0, f64::max);
+        runs.sort_by_key(Run::last);
+        let middle = &runs[runs.len() / 2];
+        let simulated = self.simulate();
+        #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+        let gigabytes = (rounds * nodes * PIECES * PIECE as usize) as f64 / 1e9;
+        let mut rows = vec![
+            Row::share(name("T(1) of the line's time"), line, one, "s").gate(Gate::AtMost(1.1)),
+            Row::share(name("last node of T(1)"), one, seconds(middle.last()), "s").gate(Gate::AtMost(1.2)),
+            Row::share(name("median node of T(1)"), one, seconds(middle.quantile(50)), "s"),
+            Row::share(name("last node of the simulated"), simulated.last(), seconds(middle.last()), "s"),
+            Row::share(name("copies from the origin"), 1.0, copies, "").gate(Gate::AtMost(1.05)),
+            Row::share(
+                name("each for itself, by the line"),
+                self.each_for_itself(),
+                seconds(middle.last()),
+                "s",
+            ),
+            Row::share(name("CPU seconds for a GB to a node"), 1.0, cpu / gigabytes, "s"),
+            Row::share(name("memory of an idle p2pd"), 1.0, idle, "MB"),
+        ];
+        if with_trouble {
+            rows.extend(self.troubles(rounds, middle.quantile(99), middle.last())?);
+        }
+        Ok(rows)
+    }
+
+    fn troubles(&mut self, rounds: usize, p99: Duration, last: Duration) -> Result<Vec<Row>> {
+        let (nodes, origin) = (self.nodes, self.origin);
+        let name = |what: &str| format!("{nodes} nodes, origin {origin}x: {what}");
+        let lazy = Trouble { lazy: true, ..Trouble::default() };
+        let one = median_of(rounds, || Ok(self.spread(1, lazy)?.last()))?;
+        let mut runs = self.rounds(rounds, lazy)?;
+        runs.sort_by_key(Run::last);
+        let middle = &runs[runs.len() / 2];
+        let copies = runs.iter().map(|run| run.copies).fold(0.0, f64::max);
+        let mut rows = vec![
+            Row::share(name("lazy, last node of one alone"), seconds(one), seconds(middle.last()), "s")
+                .gate(Gate::AtMost(2.0)),
+            Row::share(name("lazy, copies from the origin"), 1.0, copies, "").gate(Gate::AtMost(1.1)),
+        ];
+        let slow = Trouble { slow: nodes.div_ceil(20), ..Trouble::default() };
+        let runs = self.rounds(rounds, slow)?;
+        let with = median(runs.iter().map(|run| run.quantile(99)).collect());
+        rows.push(
+            Row::share(name("p99 with 5 % slow nodes"), seconds(p99), seconds(with), "s")
+                .gate(Gate::AtMost(1.1)),
+        );
+        // These do not come back: the last of all.
+        let killed = Trouble { killed: nodes.div_ceil(10), ..Trouble::default() };
+        let run = self.spread(nodes, killed)?;
+        rows.push(
+            Row::share(name("last with 10 % killed half-way"), seconds(last), seconds(run.last()), "s")
+                .gate(Gate::AtMost(1.15)),
+        );
+        Ok(rows)
+    }
+
+    fn rounds(&mut self, rounds: usize, trouble: Trouble) -> Result<Vec<Run>> {
+        (0..rounds).map(|_| self.spread(self.nodes, trouble)).collect()
+    }
+
+    /// Brings a new blob to the first `readers` nodes.
+    fn spread(&mut self, readers: usize, trouble: Trouble) -> Result<Run> {
+        self.seed += 1;
+        let (wanted, pieces) = if trouble.lazy { LAZY } else { (PIECES, PIECES) };
+        let blob = self.bed.publish(self.seed, pieces, PIECE)?;
+        let len = blob.bytes.len().min(wanted * PIECE as usize);
+        let healthy = readers - trouble.slow - trouble.killed;
+        self.limit(healthy..healthy + trouble.slow, RATE / 10)?;
+        let before = self.bed.relay.received();
+        let read = blob.clone();
+        let work = move |node: &mut P2pd| {
+            let began = Instant::now();
+            read.introduce(node)?;
+            read.read(node, 0..len, if trouble.lazy { "trace" } else { "background" })?;
+            Ok(began.elapsed())
+        };
+        let reads: Vec<_> = self.bed.nodes[..readers].iter().map(|node| node.begin(work.clone())).collect();
+        if trouble.killed > 0 {
+            let (began, line) = (Instant::now(), line_time(PIECES));
+            wait_for("half of the time", line, || Ok((began.elapsed() > line / 2).then_some(())))?;
+            for pid in &self.pids[readers - trouble.killed..readers] {
+                kill(*pid, Signal::SIGKILL)?;
+            }
+        }
+        let mut finished = Vec::new();
+        for (at, read) in reads.into_iter().enumerate() {
+            let outcome = read.wait();
+            if at < healthy {
+                finished.push(outcome.with_context(|| format!("node {at}"))?);
+            }
+        }
+        self.limit(healthy..healthy + trouble.slow, RATE)?;
+        finished.sort();
+        #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+        let copies = (self.bed.relay.received() - before) as f64 / len as f64;
+        Ok(Run { finished, copies })
+    }
+
+    /// Changes how fast some nodes send.
+    fn limit(&self, nodes: Range<usize>, rate: u64) -> Result<()> {
+        self.bed.nodes[nodes].iter().try_for_each(|node| node.call(move |_| limit_upload(rate)))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "rates are small")]
+    fn simulate(&self) -> Outcome {
+        let rate = RATE as f64 / 8.0;
+        swarm::run(&Scene {
+            nodes: self.nodes,
+            pieces: u32::try_from(PIECES).expect("few"),
+            piece_size: PIECE,
+            rate,
+            origin_rate: rate * self.origin as f64,
+            ..Scene::default()
+        })
+    }
+
+    /// Seconds that all nodes need where each asks the registry.
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    fn each_for_itself(&self) -> f64 {
+        seconds(line_time(PIECES)) * (self.nodes as f64 / self.origin as f64).max(1.0)
+    }
+
+    /// What the processes have used so far.
+    fn cpu_time(&self) -> Result<Duration> {
+        let ticks_per_second = sysconf(SysconfVar::CLK_TCK)?.context("a clock")?.unsigned_abs();
+        let mut ticks = 0;
+        for pid in &self.pids {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            // proc(5): utime and stime are the 14th and 15th field; the second ends with a bracket.
+            let (_, fields) = stat.rsplit_once(')').context("a name in brackets")?;
+            let used = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+            ticks += used.sum::<Result<u64, _>>()?;
+        }
+        Ok(Duration::from_millis(ticks * 1000 / ticks_per_second))
+    }
+
+    /// Megabytes of a process' own memory, on average.
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    fn memory(&self) -> Result<f64> {
+        let mut kilobytes = 0;
+        for pid in &self.pids {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("RssAnon")?;
+            kilobytes += line.split_whitespace().next().context("a number")?.parse::<u64>()?;
+        }
+        ensure!(kilobytes > 0, "no process has memory");
+        Ok(kilobytes as f64 / 1e3 / self.pids.len() as f64)
+    }
+}
+
+fn line_time(pieces: usize) -> Duration {
+    Duration::from_micros(pieces as u64 * u64::from(PIECE) * 8 * 1_000_000 / RATE)
+}
+
+fn seconds(time: Duration) -> f64 {
+    time.as_secs_f64()
+}
+
+fn median_of(rounds: usize, measure: impl FnMut() -> Result<Duration>) -> Result<Duration> {
+    let times: Result<Vec<_>> = std::iter::repeat_with(measure).take(rounds).collect();
+    Ok(median(times?))
+}
