@@ -16,6 +16,7 @@ pub mod owner;
 pub mod peer;
 mod priority;
 pub mod rate;
+pub mod rights;
 pub mod run;
 pub mod source;
 pub mod store;

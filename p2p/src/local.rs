@@ -7,11 +7,11 @@
 //! GET  /v1/status                                         this node, the members it sees, what it shares
 //! ```
 //!
-//! `digest` is `sha256:<hex>`. A repository that is not listed as shared is answered with 403: its content is for those
-//! with its credential alone, and the caller goes to the registry by itself. Whatever does not work out, it can.
+//! `digest` is `sha256:<hex>`. A repository that is not shared is answered with 403: its content is for those with its
+//! credential alone, and the caller goes to the registry by itself. So it does on 425: whether the repository is shared is
+//! being found out, and the same call has an answer soon. Whatever does not work out, it can.
 
 mod handlers;
-mod share;
 
 use std::{
     collections::HashMap,
@@ -24,14 +24,13 @@ use axum::{
     extract::DefaultBodyLimit,
     routing::{get, put},
 };
-use registry::Client;
+use registry::{Client, Repository};
 use tokio::sync::watch;
-
-pub use share::ShareList;
 
 use crate::{
     NodeId,
     engine::{Blob, Engine, Members},
+    rights::Rights,
 };
 
 /// Longest time for one call.
@@ -44,7 +43,15 @@ const LARGEST_RANGE: u64 = 64 << 20;
 const BLOBS: usize = 65_536;
 
 /// Blobs by their digest and that of their list.
-type Blobs = HashMap<([u8; 32], [u8; 32]), Blob>;
+type Blobs = HashMap<([u8; 32], [u8; 32]), Opened>;
+
+/// A blob that programs read.
+#[derive(Debug, Clone)]
+struct Opened {
+    blob: Blob,
+    /// By whose rights: that of the last who made it known.
+    repository: Repository,
+}
 
 /// This node and the others, as it sees them.
 #[derive(Debug, Clone)]
@@ -60,20 +67,21 @@ pub struct Node {
 pub struct Local {
     engine: Engine,
     client: Client,
-    share: ShareList,
+    rights: Rights,
     node: Node,
     blobs: Mutex<Blobs>,
 }
 
 impl Local {
-    /// Answers from `engine`; what is not there comes from registries, by `client`, if `share` lists the repository.
+    /// Answers from `engine`; what is not there comes from registries, by `client`, if the repository is shared.
     #[must_use]
-    pub fn new(engine: Engine, client: Client, share: ShareList, node: Node) -> Self {
-        Self { engine, client, share, node, blobs: Mutex::default() }
+    pub fn new(engine: Engine, client: Client, rights: Rights, node: Node) -> Self {
+        Self { engine, client, rights, node, blobs: Mutex::default() }
     }
 
-    /// Ends the engine.
+    /// Ends the engine, and questions to registries.
     pub async fn stop(self) {
+        self.rights.stop().await;
         self.engine.stop().await;
     }
 

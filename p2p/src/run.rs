@@ -31,8 +31,9 @@ use crate::{
     config::{Advertise, Config},
     engine::{Engine, Parts},
     identity::{keep_token, kept_token, replace_token},
-    local::{self, Local, Node, ShareList},
+    local::{self, Local, Node},
     membership::{Membership, MembershipConfig},
+    rights::{self, Rights, ShareList},
     store::Store,
     transport::{Pool, PoolConfig},
 };
@@ -116,8 +117,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         told: tell,
         seed: fastrand::u64(..),
     };
-    let client = Client::new(ClientOptions { hosts_dirs: config.hosts_dirs, ..ClientOptions::default() })?;
-    let local = Local::new(Engine::start(parts), client, ShareList::new(config.share), Node { id, members });
+    let options = ClientOptions { hosts_dirs: config.hosts_dirs, ..ClientOptions::default() };
+    let rights = Rights::new(ShareList::new(config.share), rights::anonymous(options.clone())?);
+    let client = Client::new(options)?;
+    let local = Local::new(Engine::start(parts), client, rights, Node { id, members });
     let local = Arc::new(local);
     tracing::info!(node = %id, address = %advertise, socket = %config.socket.display(), "serving");
     let served = answer(socket, &local, stop).await;

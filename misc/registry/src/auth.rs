@@ -10,7 +10,10 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 
-use crate::{Credential, RegistryError, challenge::Challenge, credentials, error::Asked, hosts::Host, token};
+use crate::{
+    ClientOptions, Credential, RegistryError, challenge::Challenge, credentials, error::Asked, hosts::Host,
+    token,
+};
 
 /// Grants kept; beyond it, all are forgotten and asked for again.
 const MAX_GRANTS: usize = 4096;
@@ -20,6 +23,7 @@ const MAX_GRANTS: usize = 4096;
 pub(crate) struct Auth {
     docker_config: Option<PathBuf>,
     credential: Option<Credential>,
+    anonymous: bool,
     grants: Mutex<HashMap<GrantKey, Arc<Slot>>>,
 }
 
@@ -45,8 +49,13 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Auth {
-    pub(crate) fn new(docker_config: Option<PathBuf>, credential: Option<Credential>) -> Self {
-        Self { docker_config, credential, grants: Mutex::default() }
+    pub(crate) fn new(options: &ClientOptions) -> Self {
+        Self {
+            docker_config: options.docker_config.clone(),
+            credential: options.credential.clone(),
+            anonymous: options.anonymous,
+            grants: Mutex::default(),
+        }
     }
 
     /// What to send with a first request: what was granted before, renewed where it is too old.
@@ -151,6 +160,7 @@ impl Auth {
     /// The caller's credential is for the registry that they named; a mirror never sees it.
     async fn credential(&self, host: &Host) -> Result<Option<Credential>, RegistryError> {
         match &self.credential {
+            _ if self.anonymous => Ok(None),
             Some(credential) if host.is_origin => Ok(Some(credential.clone())),
             _ => credentials::find(self.docker_config.as_deref(), &host.name).await,
         }

@@ -216,28 +216,62 @@ impl Inner {
         repository: &Repository,
         digest: &str,
     ) -> Result<Option<u64>, RegistryError> {
+        // One token serves the question and the push that follows it.
+        let work = |endpoint: Arc<Endpoint>| async move {
+            let url = endpoint.push_url(repository, &format!("blobs/{digest}"));
+            self.size_at(&endpoint, url, (repository, digest), "pull,push").await
+        };
         if !is_digest(digest) {
             return Err(RegistryError::MalformedDigest { text: digest.into() });
         }
-        let work = |endpoint: Arc<Endpoint>| async move {
-            let asked = endpoint.asked(repository, format!("size of blob {digest}"));
-            // One token serves the question and the push that follows it.
-            let scopes = [format!("repository:{}:pull,push", repository.path)];
-            let url = endpoint.push_url(repository, &format!("blobs/{digest}"));
-            let headers = HeaderMap::new();
-            let request =
-                Request { method: Method::HEAD, url, headers, body: None, scopes: &scopes, asked: &asked };
-            let answer = self.exchange(&endpoint, &request).await?.response;
-            match answer.status() {
-                StatusCode::OK => match header_number(answer.headers(), CONTENT_LENGTH.as_str()) {
-                    Some(size) => Ok(Some(size)),
-                    None => Err(malformed(&asked, "no length")),
-                },
-                StatusCode::NOT_FOUND => Ok(None),
-                _ => Err(response::refusal(answer, self.options.read_timeout, Box::new(asked)).await),
-            }
-        };
         self.at_push_host(&repository.host, work).await
+    }
+
+    /// The size of a blob at the registry itself, never a mirror.
+    pub(crate) async fn size_at_origin(
+        &self,
+        repository: &Repository,
+        digest: &str,
+    ) -> Result<Option<u64>, RegistryError> {
+        let work = |endpoint: Arc<Endpoint>| async move {
+            let url = endpoint.url(repository, &format!("blobs/{digest}"));
+            self.size_at(&endpoint, url, (repository, digest), "pull").await
+        };
+        if !is_digest(digest) {
+            return Err(RegistryError::MalformedDigest { text: digest.into() });
+        }
+        let mut endpoints = self.endpoints(&repository.host, Capability::Pull)?;
+        endpoints.retain(|endpoint| endpoint.host.is_origin);
+        if endpoints.is_empty() {
+            return Err(RegistryError::NoHost {
+                registry: repository.host.clone(),
+                capability: "answer for it",
+            });
+        }
+        self.in_rounds(endpoints, |_| false, work).await
+    }
+
+    async fn size_at(
+        &self,
+        endpoint: &Endpoint,
+        url: Url,
+        (repository, digest): (&Repository, &str),
+        rights: &str,
+    ) -> Result<Option<u64>, RegistryError> {
+        let asked = endpoint.asked(repository, format!("size of blob {digest}"));
+        let scopes = [format!("repository:{}:{rights}", repository.path)];
+        let headers = HeaderMap::new();
+        let request =
+            Request { method: Method::HEAD, url, headers, body: None, scopes: &scopes, asked: &asked };
+        let answer = self.exchange(endpoint, &request).await?.response;
+        match answer.status() {
+            StatusCode::OK => match header_number(answer.headers(), CONTENT_LENGTH.as_str()) {
+                Some(size) => Ok(Some(size)),
+                None => Err(malformed(&asked, "no length")),
+            },
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(response::refusal(answer, self.options.read_timeout, Box::new(asked)).await),
+        }
     }
 }
 

@@ -19,6 +19,9 @@ pub struct ClientOptions {
     pub docker_config: Option<PathBuf>,
     /// Credential to use instead, whatever repository is asked for. Mirrors do not get it.
     pub credential: Option<Credential>,
+    /// Proves nothing to anybody: no credential, no header and no certificate of `hosts.toml`. Tokens for everybody are
+    /// asked for.
+    pub anonymous: bool,
     /// What is known of the registry, or web server, itself besides what `hosts.toml` says. Mirrors are not touched.
     pub origin: OriginOptions,
     /// Time to connect.
@@ -37,6 +40,7 @@ impl Default for ClientOptions {
             hosts_dirs: vec!["/etc/containerd/certs.d".into(), "/etc/docker/certs.d".into()],
             docker_config: None,
             credential: None,
+            anonymous: false,
             origin: OriginOptions::default(),
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
@@ -108,7 +112,7 @@ impl Client {
         let inner = Inner {
             transports: Transports::new(options.connect_timeout),
             endpoints: Endpoints::default(),
-            auth: Auth::new(options.docker_config.clone(), options.credential.clone()),
+            auth: Auth::new(&options),
             redirects: Redirects::default(),
             distrust: Distrust::default(),
             options,
@@ -163,6 +167,19 @@ impl Client {
         digest: &str,
     ) -> Result<Option<u64>, RegistryError> {
         self.inner.blob_size(repository, digest).await
+    }
+
+    /// Size in bytes of a blob that the registry itself, no mirror, lets this client read; `None` where it says that there
+    /// is none.
+    ///
+    /// # Errors
+    /// [`RegistryError`] for any other answer, [`RegistryError::is_unauthorized`] for a refusal.
+    pub async fn readable_size(
+        &self,
+        repository: &Repository,
+        digest: &str,
+    ) -> Result<Option<u64>, RegistryError> {
+        self.inner.size_at_origin(repository, digest).await
     }
 
     /// Makes a blob of another repository of the same registry known in `to`; `false` where the registry wants it sent.

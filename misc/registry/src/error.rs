@@ -202,6 +202,16 @@ impl RegistryError {
         matches!(self, Self::NotFound { .. })
     }
 
+    /// Whether the registry, or its token service, said that we may not.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        match self {
+            Self::Unauthorized { .. } => true,
+            Self::Token { source, .. } => source.is_unauthorized(),
+            _ => false,
+        }
+    }
+
     /// When the registry wants to be asked again.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -72,6 +72,13 @@ impl Host {
         })
     }
 
+    /// The same host, to which nobody says who they are.
+    pub(crate) fn without_proof(mut self) -> Self {
+        self.headers.clear();
+        self.tls.client = None;
+        self
+    }
+
     pub(crate) fn may(&self, capability: Capability) -> bool {
         self.capabilities.contains(&capability)
     }

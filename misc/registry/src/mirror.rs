@@ -107,6 +107,7 @@ impl Inner {
         let loaded = match (hosts::load(&self.options.hosts_dirs, registry, &self.options.origin), old) {
             (Ok(hosts), _) => hosts
                 .into_iter()
+                .map(|host| if self.options.anonymous { host.without_proof() } else { host })
                 .map(|host| Arc::new(Endpoint { transport: self.transports.of(&host), host }))
                 .collect(),
             (Err(error), Some((_, old))) => {

@@ -14,10 +14,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local};
+use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened};
 use crate::{
     P2pError, PieceList, Priority,
     engine::{Blob, Content},
+    rights::Verdict,
     source::RegistryOrigin,
 };
 
@@ -45,8 +46,8 @@ pub(super) async fn pieces(
         Ok(repository) => repository,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    if !local.share.contains(&repository) {
-        return refuse(StatusCode::FORBIDDEN, format!("{repository} is not shared"));
+    if let Err(refusal) = may_read(&local, &repository, &digest) {
+        return refusal.into_response();
     }
     let list = match PieceList::decode(&body) {
         Ok(list) => Arc::new(list),
@@ -56,10 +57,10 @@ pub(super) async fn pieces(
     if local.blobs().len() >= BLOBS && !local.blobs().contains_key(&(blob, name)) {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many blobs are known");
     }
-    let origin = Arc::new(RegistryOrigin::new(local.client.clone(), repository, digest));
+    let origin = Arc::new(RegistryOrigin::new(local.client.clone(), repository.clone(), digest));
     match timeout(DEADLINE, local.engine.open(Content::Listed { blob, list }, origin)).await {
         Ok(Ok(opened)) => {
-            local.blobs().insert((blob, name), opened);
+            local.blobs().insert((blob, name), Opened { blob: opened, repository });
             Json(json!({ "list": hex::encode(name) })).into_response()
         }
         Ok(Err(error)) => fail(&error),
@@ -75,7 +76,7 @@ pub(super) async fn here(
 ) -> Response {
     let blob = match known(&local, &digest, &listed) {
         Ok(blob) => blob,
-        Err(Refusal(status, reason)) => return refuse(status, reason),
+        Err(refusal) => return refusal.into_response(),
     };
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for piece in blob.pieces_here() {
@@ -96,7 +97,7 @@ pub(super) async fn read(
 ) -> Response {
     let blob = match known(&local, &digest, &listed) {
         Ok(blob) => blob,
-        Err(Refusal(status, reason)) => return refuse(status, reason),
+        Err(refusal) => return refusal.into_response(),
     };
     let len = blob.layout().len();
     let Some(range) = parse_range(&headers, len) else {
@@ -116,14 +117,34 @@ pub(super) async fn read(
 }
 
 /// Why a call gets nothing.
-struct Refusal(StatusCode, &'static str);
+struct Refusal(StatusCode, String);
 
-/// The blob of these names.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        refuse(self.0, self.1)
+    }
+}
+
+/// Whether programs and members may read what is in a repository. Where that is not known, it is asked from now on.
+fn may_read(local: &Local, repository: &Repository, digest: &str) -> Result<(), Refusal> {
+    match local.rights.ask(repository, digest) {
+        Verdict::Shared => Ok(()),
+        Verdict::Private => Err(Refusal(StatusCode::FORBIDDEN, format!("{repository} is not shared"))),
+        Verdict::Unknown => {
+            let reason = format!("whether {repository} is shared is not known yet");
+            Err(Refusal(StatusCode::TOO_EARLY, reason))
+        }
+    }
+}
+
+/// The blob of these names, as long as it is shared.
 fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Blob, Refusal> {
     let names = parse_digest(digest).zip(parse_hex(&listed.list));
-    let names = names.ok_or(Refusal(StatusCode::BAD_REQUEST, "not a digest"))?;
-    let blob = local.blobs().get(&names).cloned();
-    blob.ok_or(Refusal(StatusCode::NOT_FOUND, "the list of its pieces is not known"))
+    let names = names.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "not a digest".into()))?;
+    let unknown = || Refusal(StatusCode::NOT_FOUND, "the list of its pieces is not known".into());
+    let Opened { blob, repository } = local.blobs().get(&names).cloned().ok_or_else(unknown)?;
+    may_read(local, &repository, digest)?;
+    Ok(blob)
 }
 
 /// This node, the members it sees, and what it shares.
@@ -131,11 +152,12 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
     let blobs = local.blobs();
     let blobs: Vec<_> = blobs
         .iter()
-        .map(|((blob, list), opened)| {
+        .map(|((blob, list), Opened { blob: opened, repository })| {
             let (layout, here) = (opened.layout(), opened.here());
             json!({
                 "digest": format!("sha256:{}", hex::encode(blob)),
                 "list": hex::encode(list),
+                "repository": repository.to_string(),
                 "task": opened.task().to_string(),
                 "bytes": layout.len(),
                 "pieces": layout.count(),

@@ -4,7 +4,10 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use p2p_pieces::PieceLister;
-use registry::{ClientOptions, testing::TestRegistry};
+use registry::{
+    ClientOptions,
+    testing::{Guard, TestRegistry},
+};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -14,6 +17,7 @@ use crate::{
     NodeId, PieceLayout,
     engine::{Members, Parts},
     rate::Rate,
+    rights::{ShareList, anonymous},
     store::{Budget, Store},
     transport::channel::{Network, Uplink, Weather},
 };
@@ -54,9 +58,10 @@ async fn scene(nodes: u8) -> Scene {
             seed: node.into(),
         });
         let share = ShareList::new(vec![format!("{}/shared", registry.host())]);
+        let rights = Rights::new(share, anonymous(ClientOptions::default()).unwrap());
         let client = Client::new(ClientOptions::default()).unwrap();
         let node = super::Node { id: NodeId([node; 32]), members: members.clone() };
-        router(Arc::new(Local::new(engine, client, share, node)))
+        router(Arc::new(Local::new(engine, client, rights, node)))
     });
     let nodes = nodes.collect();
     Scene { registry, blob, digest, list, nodes, _dir: dir }
@@ -67,6 +72,19 @@ impl Scene {
         let (digest, host) = (&self.digest, self.registry.host());
         let uri = format!("/v1/blobs/{digest}/pieces?repository={host}/{repository}");
         self.call(node, Request::put(uri).body(Body::from(list.to_vec())).unwrap()).await
+    }
+
+    /// Makes the list known again and again until somebody knows whether the repository is shared.
+    async fn put_until_known(&self, node: usize, repository: &str) -> StatusCode {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let (status, _) = self.put(node, repository, &self.list).await;
+            if status != StatusCode::TOO_EARLY {
+                return status;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "nobody knows");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     async fn get(&self, node: usize, range: &str) -> (StatusCode, Vec<u8>) {
@@ -101,8 +119,10 @@ async fn ranges_are_read_on_every_node_and_leave_the_registry_once() {
 #[tokio::test]
 async fn what_is_not_shared_or_not_known_is_refused() {
     let scene = scene(1).await;
+    scene.registry.guard(Guard::Basic("user".into(), "password".into()));
     assert_eq!(scene.get(0, "bytes=0-9").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(scene.put(0, "private", &scene.list).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(scene.put_until_known(0, "private").await, StatusCode::FORBIDDEN);
+    scene.registry.guard(Guard::Open);
     assert_eq!(scene.put(0, "shared", b"rubbish").await.0, StatusCode::BAD_REQUEST);
     assert_eq!(scene.get(0, "bytes=0-9").await.0, StatusCode::NOT_FOUND);
     assert_eq!(scene.put(0, "shared", &scene.list).await.0, StatusCode::OK);
@@ -130,4 +150,15 @@ async fn a_false_list_spoils_nothing_for_the_true_one() {
         assert_eq!(status, StatusCode::PARTIAL_CONTENT);
         assert!(bytes == scene.blob[end - 50..]);
     }
+}
+
+#[tokio::test]
+async fn what_everybody_may_read_is_shared_once_the_registry_has_said_so() {
+    let scene = scene(1).await;
+    let (first, _) = scene.put(0, "public", &scene.list).await;
+    assert_eq!(first, StatusCode::TOO_EARLY, "no call waits for the registry");
+    assert_eq!(scene.put_until_known(0, "public").await, StatusCode::OK);
+    assert_eq!(scene.get(0, "bytes=0-9").await.0, StatusCode::PARTIAL_CONTENT);
+    let questions = scene.registry.requests().iter().filter(|request| request.method == "HEAD").count();
+    assert_eq!(questions, 1);
 }
