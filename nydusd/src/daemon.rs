@@ -7,7 +7,7 @@ use std::{
 };
 
 use nydusd_api::{DaemonState, DataPath, FsType, MountRequest, MountedImage};
-use storage::StorageError;
+use storage::{StorageError, backend::Backend as _};
 use tokio::{runtime::Handle, sync::Mutex};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -166,6 +166,7 @@ impl Daemon {
                 daemon.mounts.check_free(&mountpoint)?;
                 let image = daemon.mounts.add(daemon.open(mountpoint, &request)?)?;
                 daemon.show_in_kernel(&image, request.kernel_mountpoint.as_deref());
+                daemon.prepare_backend(&image);
                 daemon.start_prefetch(&image, request.prefetch_files);
                 drop(turn);
                 Ok(image)
@@ -195,6 +196,7 @@ impl Daemon {
                 let new = daemon.mounts.get(&mountpoint)?;
                 old.leave_kernel();
                 daemon.show_in_kernel(&new, request.kernel_mountpoint.as_deref());
+                daemon.prepare_backend(&new);
                 daemon.start_prefetch(&new, request.prefetch_files);
                 drop(turn);
                 Ok((old, new))
@@ -328,6 +330,18 @@ impl Daemon {
         let cache = self.backends.cache(&config.cache_dir).map_err(DaemonError::Cache)?;
         let rafs = Rafs::open(&source, &cache, backend.clone(), config.policy.clone())?;
         Ok(ImageParts { mountpoint, rafs, backend, source, config })
+    }
+
+    /// Tells the backend of the blobs, beside the first reads; ends with the image at the latest.
+    fn prepare_backend(&self, image: &Arc<Image>) {
+        let blobs = image.rafs().blobs().iter().map(|blob| blob.id.clone()).collect();
+        let (backend, image) = (Arc::clone(image.backend()), Arc::clone(image));
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = backend.prepare(blobs) => {}
+                () = image.reads().wait() => {}
+            }
+        });
     }
 
     fn start_prefetch(&self, image: &Arc<Image>, files: Option<Vec<String>>) {

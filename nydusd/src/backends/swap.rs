@@ -48,6 +48,10 @@ impl Backend for SwapBackend {
         observe(Arc::clone(&self.counters), self.current().read(blob, range, priority)).boxed()
     }
 
+    fn prepare(self: Arc<Self>, blobs: Vec<BlobId>) -> BoxFuture<'static, ()> {
+        self.current().prepare(blobs)
+    }
+
     fn distrust(&self, blob: &BlobId, range: Range<u64>) -> bool {
         self.current().distrust(blob, range)
     }

@@ -55,6 +55,12 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         priority: Priority,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>>;
 
+    /// Does what has to be done before blobs of an image are read, as the image is mounted. Reads do not wait for it, and
+    /// do themselves what it did not. Ends within a minute or so; may be dropped before.
+    fn prepare(self: Arc<Self>, _blobs: Vec<BlobId>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Bytes of `range`, as they were streamed, were not those of `blob`, or did not come in time: another source is to
     /// be preferred for it, for a while. Says whether there is one, so that reading it anew can help more than a
     /// repetition would.

@@ -1,7 +1,7 @@
 //! The piece network of this node first, the image's own backend where it has nothing to give.
 //!
 //! The network's daemon listens at a unix socket, whose calls stand in its `local` module. It is given the list of a
-//! blob's pieces before the first read, then asked for ranges. Whatever it does not do (it is not there, does not answer
+//! blob's pieces when the image is mounted, or before the first read, then asked for ranges. Whatever it does not do (it is not there, does not answer
 //! in time, refuses, breaks off) is read from the image's own backend, from the byte on where it broke off; after a while
 //! it is asked again. So it costs time at worst, never a read.
 
@@ -32,6 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AWAY: Duration = Duration::from_secs(5);
 /// So is a blob that it will not serve.
 const REFUSED: Duration = Duration::from_secs(60);
+/// One of which it does not know yet whether it may, is asked for again after so long.
+const SOON: Duration = Duration::from_millis(500);
+/// So often it is asked when the image is mounted; reads ask after that.
+const INTRODUCTIONS: u32 = 20;
 /// Largest list of pieces.
 const LARGEST_LIST: u64 = 64 << 20;
 
@@ -50,6 +54,8 @@ pub struct P2pBackend {
 struct State {
     away_until: Option<Instant>,
     blobs: HashMap<BlobId, Known>,
+    /// One at a time makes the list of a blob known.
+    turns: HashMap<BlobId, Arc<tokio::sync::Mutex<()>>>,
 }
 
 /// What is known of a blob.
@@ -57,7 +63,7 @@ struct State {
 enum Known {
     /// The daemon has its list, by this name.
     Listed(String),
-    /// It does not serve it, until then.
+    /// It does not serve it, until then at least.
     Refused(Instant),
 }
 
@@ -67,6 +73,8 @@ enum No {
     Away(String),
     /// It does not serve this blob.
     Refused(String),
+    /// It does not know yet whether it may serve it.
+    NotYet,
     /// It does not know the list any more: it has been started again.
     Forgotten,
     /// This read failed.
@@ -149,11 +157,27 @@ impl P2pBackend {
         }
     }
 
-    /// Makes the list of a blob known; says its name.
+    /// Makes the list of a blob known, once for all who want it; says its name.
     async fn introduce(&self, blob: &BlobId) -> Result<String, No> {
-        if let Some(Known::Listed(name)) = self.state().blobs.get(blob) {
-            return Ok(name.clone());
+        let turn = Arc::clone(self.state().turns.entry(blob.clone()).or_default());
+        let _turn = turn.lock().await;
+        match self.state().blobs.get(blob) {
+            Some(Known::Listed(name)) => return Ok(name.clone()),
+            // Somebody has asked just now.
+            Some(Known::Refused(until)) if *until > Instant::now() => return Err(No::NotYet),
+            _ => {}
         }
+        let introduced = self.put(blob).await;
+        let known = match &introduced {
+            Ok(name) => Known::Listed(name.clone()),
+            Err(No::NotYet) => Known::Refused(Instant::now() + SOON),
+            Err(_) => return introduced,
+        };
+        self.state().blobs.insert(blob.clone(), known);
+        introduced
+    }
+
+    async fn put(&self, blob: &BlobId) -> Result<String, No> {
         let file = self.lists.join(format!("{blob}.pieces"));
         let list = tokio::task::spawn_blocking(move || read_list(&file)).await;
         let list = list.map_err(|error| No::Failed(error.to_string()))?;
@@ -170,9 +194,25 @@ impl P2pBackend {
         }
         let answer: HashMap<String, String> =
             answer.json().await.map_err(|error| No::Failed(describe(&error)))?;
-        let name = answer.get("list").ok_or_else(|| No::Failed("the answer names no list".to_owned()))?;
-        self.state().blobs.insert(blob.clone(), Known::Listed(name.clone()));
-        Ok(name.clone())
+        answer.get("list").cloned().ok_or_else(|| No::Failed("the answer names no list".to_owned()))
+    }
+
+    /// Makes the lists of blobs known, as far as that goes.
+    async fn introduce_all(&self, blobs: Vec<BlobId>) {
+        for blob in blobs {
+            for _ in 0..INTRODUCTIONS {
+                let introduced = timeout(PATIENCE, self.introduce(&blob)).await;
+                match introduced.unwrap_or_else(|_| Err(No::Away(format!("not within {PATIENCE:?}")))) {
+                    Err(No::NotYet) => tokio::time::sleep(SOON).await,
+                    Err(No::Away(reason)) => return self.note(&blob, No::Away(reason)),
+                    Err(no) => {
+                        self.note(&blob, no);
+                        break;
+                    }
+                    Ok(_) => break,
+                }
+            }
+        }
     }
 
     /// Remembers why the network gave nothing.
@@ -189,7 +229,7 @@ impl P2pBackend {
                 tracing::debug!(%blob, "the piece network does not serve a blob: {reason}");
             }
             No::Failed(reason) => tracing::debug!(%blob, "the piece network did not serve a read: {reason}"),
-            No::Forgotten => {}
+            No::Forgotten | No::NotYet => {}
         }
     }
 }
@@ -213,6 +253,10 @@ impl Backend for P2pBackend {
         .boxed()
     }
 
+    fn prepare(self: Arc<Self>, blobs: Vec<BlobId>) -> BoxFuture<'static, ()> {
+        async move { self.introduce_all(blobs).await }.boxed()
+    }
+
     fn distrust(&self, blob: &BlobId, range: Range<u64>) -> bool {
         let served = matches!(self.state().blobs.get(blob), Some(Known::Listed(_)));
         if served {
@@ -230,6 +274,7 @@ impl Backend for P2pBackend {
 fn refusal(status: StatusCode) -> No {
     match status {
         StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => No::Refused(status.to_string()),
+        StatusCode::TOO_EARLY => No::NotYet,
         StatusCode::SERVICE_UNAVAILABLE => No::Away(status.to_string()),
         _ => No::Failed(status.to_string()),
     }

@@ -22,6 +22,7 @@ enum Does {
     Hang,
     Forget,
     Refuse,
+    NotYet,
 }
 
 struct Scene {
@@ -66,8 +67,8 @@ async fn daemon(
             while let Some(head) = head(&mut stream).await {
                 asked.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
                 if head.starts_with("PUT") {
-                    let refuses = script.lock().unwrap().front() == Some(&Does::Refuse);
-                    stream.write_all(introduced(refuses)).await.unwrap();
+                    let answer = introduced(&mut script.lock().unwrap());
+                    stream.write_all(answer).await.unwrap();
                     continue;
                 }
                 let does = script.lock().unwrap().pop_front().unwrap_or(Does::Answer);
@@ -79,11 +80,14 @@ async fn daemon(
     }
 }
 
-fn introduced(refuses: bool) -> &'static [u8] {
-    if refuses {
-        b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"
-    } else {
-        b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"list\":\"name\"}"
+fn introduced(script: &mut VecDeque<Does>) -> &'static [u8] {
+    match script.front() {
+        Some(Does::Refuse) => b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
+        Some(Does::NotYet) => {
+            script.pop_front();
+            b"HTTP/1.1 425 Too Early\r\ncontent-length: 0\r\n\r\n"
+        }
+        _ => b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"list\":\"name\"}",
     }
 }
 
@@ -106,7 +110,7 @@ async fn serve(stream: &mut UnixStream, head: &str, does: Does, bytes: &Bytes) -
     let part = bytes.slice(first.parse().unwrap()..last.parse::<usize>().unwrap() + 1);
     let answer = format!("HTTP/1.1 206 Partial Content\r\ncontent-length: {}\r\n\r\n", part.len());
     match does {
-        Does::Forget | Does::Refuse => {
+        Does::Forget | Does::Refuse | Does::NotYet => {
             stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.is_ok()
         }
         Does::Hang => {
@@ -232,4 +236,32 @@ async fn bytes_that_prove_wrong_are_read_from_the_backend() {
     assert!(scene.backend.distrust(&scene.blob, 0..10));
     scene.read(0..10).await;
     assert_eq!(scene.own_reads(), 1);
+}
+
+#[tokio::test]
+async fn lists_are_handed_over_at_mount_until_the_network_knows_whether_it_may() {
+    let scene = scene(&[Does::NotYet, Does::NotYet, Does::Answer], true);
+    Arc::clone(&scene.backend).prepare(vec![scene.blob.clone()]).await;
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 0);
+    let asked = scene.asked.lock().unwrap();
+    assert_eq!(asked.iter().filter(|line| line.starts_with("PUT")).count(), 3, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_read_does_not_wait_until_the_network_knows_whether_it_may() {
+    let scene = scene(&[Does::NotYet, Does::Answer], true);
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 1, "it went to the backend");
+    tokio::time::sleep(SOON).await;
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 1, "and soon the network is asked again");
+}
+
+#[tokio::test]
+async fn many_first_reads_hand_the_list_over_once() {
+    let scene = scene(&[Does::Answer], true);
+    futures_util::future::join_all((0..10).map(|at| scene.read(at..at + 10))).await;
+    let asked = scene.asked.lock().unwrap();
+    assert_eq!(asked.iter().filter(|line| line.starts_with("PUT")).count(), 1, "{asked:?}");
 }
