@@ -298,6 +298,10 @@ impl Daemon {
         if request.fs_type == FsType::Passthrough {
             return Err(DaemonError::Unsupported("fs_type passthroughfs"));
         }
+        if let Some(at) = request.kernel_mountpoint.as_deref().filter(|at| !at.is_absolute()) {
+            let problem = format!("kernel_mountpoint {} is not absolute", at.display());
+            return Err(DaemonError::Argument(problem));
+        }
         let turn = Arc::clone(&self.changes).lock_owned().await;
         if self.stop.is_cancelled() { Err(DaemonError::Stopping) } else { Ok(turn) }
     }

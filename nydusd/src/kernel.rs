@@ -5,12 +5,13 @@
 //! file's own page cache. Where the machine cannot do it, or not safely, the image stays where it is anyway: in FUSE.
 
 mod driver;
+mod place;
 mod probe;
 
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
 };
 
 use nydusd_api::detach;
@@ -49,8 +50,8 @@ pub enum KernelError {
 /// Mounts images by EROFS, once it has seen that this machine can.
 #[derive(Debug, Default)]
 pub struct KernelPath {
-    /// Why not, if not.
-    fit: OnceLock<Result<(), String>>,
+    /// What the probe has found, and why not, if not.
+    fit: Mutex<Option<Result<(), String>>>,
 }
 
 /// An image in EROFS. Taking it out of the tree leaves it to those who stand on it.
@@ -60,24 +61,37 @@ pub struct KernelMount {
 }
 
 impl KernelPath {
-    /// Mounts `image` at the directory `at`, in place of what is there. `fuse` is where the daemon's own mount is, which
+    /// Mounts `image` at `at`, an empty directory that is made where it is missing. `fuse` is where the daemon's own mount is, which
     /// must be served by other threads than the caller's.
     ///
     /// # Errors
     /// [`KernelError`]; nothing is mounted then.
     pub fn mount(&self, image: &Image, fuse: &Path, at: &Path) -> Result<KernelMount, KernelError> {
         let place = |source| KernelError::Place { at: at.to_owned(), source };
-        make_mountpoint(at).map_err(place)?;
+        place::prepare(at).map_err(place)?;
         let blobs = fuse.join(BLOBS_NAME);
         let within = at.parent().unwrap_or_else(|| Path::new("/"));
-        let fit = self.fit.get_or_init(|| probe::probe(&blobs, within).map_err(|unfit| unfit.to_string()));
-        fit.clone().map_err(KernelError::Unfit)?;
+        self.probe(&blobs, within)?;
         image.rafs().check_all()?;
         let devices = image.rafs().blobs().iter().zip(0u8..);
         let devices: Vec<_> =
             devices.map(|(_, index)| blobs.join(image.number().blob_name(BlobIndex(index)))).collect();
         driver::mount(image.source(), &devices, at).map_err(KernelError::Refused)?;
         Ok(KernelMount { at: at.to_owned() })
+    }
+
+    /// Looks once whether this machine can.
+    fn probe(&self, blobs: &Path, within: &Path) -> Result<(), KernelError> {
+        let mut fit = self.fit.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*fit {
+            return known.clone().map_err(KernelError::Unfit);
+        }
+        let found = probe::probe(blobs, within);
+        // Where it could not look, it knows no more than before.
+        if !matches!(found, Err(probe::Unfit::Files(_))) {
+            *fit = Some(found.as_ref().map_err(ToString::to_string).copied());
+        }
+        found.map_err(|unfit| KernelError::Unfit(unfit.to_string()))
     }
 }
 
@@ -95,13 +109,5 @@ impl KernelMount {
         }
         // Fails where something else is there by now, which is not ours to remove.
         std::fs::remove_dir(&self.at).ok();
-    }
-}
-
-/// An empty directory with nothing mounted on it; what a dead daemon left there is not asked.
-fn make_mountpoint(at: &Path) -> io::Result<()> {
-    match std::fs::create_dir(at) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(detach(at)?),
-        other => other,
     }
 }

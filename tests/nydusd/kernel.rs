@@ -146,6 +146,38 @@ async fn what_a_killed_daemon_left_in_the_kernel_is_replaced() {
 }
 
 #[tokio::test]
+async fn what_others_have_mounted_or_written_where_an_image_is_to_be_stays() {
+    let nydusd = Nydusd::start().await;
+    let (dir, bootstrap) = one_file("/file", b"content");
+    let (theirs, full) = (dir.path().join("theirs"), dir.path().join("full"));
+    fs::create_dir_all(full.join("sub")).unwrap();
+    fs::create_dir(&theirs).unwrap();
+    let none: Option<&str> = None;
+    nix::mount::mount(Some("tmpfs"), &theirs, Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+    fs::write(theirs.join("kept"), "kept").unwrap();
+    let places = [("/a", &theirs), ("/b", &full), ("/c", &nydusd.mountpoint)];
+    for (name, at) in places {
+        let request =
+            MountRequest { kernel_mountpoint: Some(at.clone()), ..nydusd.request(&bootstrap, dir.path()) };
+        nydusd.client.mount(name, &request).await.unwrap();
+        let seen_at = nydusd.mountpoint.join(&name[1..]);
+        assert_eq!(data_path(&nydusd, name).await, (DataPath::Fuse, seen_at.clone()));
+        assert_eq!(fs::read(seen_at.join("file")).unwrap(), b"content");
+        nydusd.client.umount(name).await.unwrap();
+    }
+    assert_eq!(fs::read(theirs.join("kept")).unwrap(), b"kept");
+    assert!(full.join("sub").exists());
+    nix::mount::umount(&theirs).unwrap();
+    let request =
+        MountRequest { kernel_mountpoint: Some("erofs".into()), ..nydusd.request(&bootstrap, dir.path()) };
+    assert!(nydusd.client.mount("/d", &request).await.unwrap_err().to_string().contains("not absolute"));
+    // None of this has spoilt it for others.
+    let (request, _) = in_kernel(&nydusd, &bootstrap, dir.path(), "erofs");
+    nydusd.client.mount("/e", &request).await.unwrap();
+    assert_eq!(data_path(&nydusd, "/e").await.0 == DataPath::Erofs, kernel_can(), "{}", nydusd.log());
+}
+
+#[tokio::test]
 async fn a_daemon_that_is_told_to_end_takes_its_images_out_of_the_kernel() {
     let (dir, bootstrap) = one_file("/file", b"content");
     let mut nydusd = Nydusd::start().await;

@@ -17,8 +17,8 @@ pub struct MountRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefetch_files: Option<Vec<String>>,
     /// Directory at which the kernel's own EROFS driver is to show the image, where the machine and the image allow it;
-    /// made if it is not there, and what is mounted there is taken away. Whether it did, [`MountedImage`] tells. Not
-    /// known to the original.
+    /// an absolute path. It is made if it is not there, must be empty (an image that a dead daemon left there is taken
+    /// away), and goes when the image is unmounted. Whether it did, [`MountedImage`] tells. Not known to the original.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_mountpoint: Option<PathBuf>,
 }
