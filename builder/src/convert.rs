@@ -180,7 +180,9 @@ async fn read_images(
 ) -> Result<(Option<ImageIndex>, Vec<SourceImage>), ConvertError> {
     let digest = root.digest().to_string();
     if manifest::is_image(root.media_type()) {
-        return Ok((None, vec![read_image(source, root.clone(), bytes).await?]));
+        let image = read_image(source, root.clone(), bytes).await?;
+        platform::check(&image.platform, platforms, &format!("image {digest}"))?;
+        return Ok((None, vec![image]));
     }
     if !manifest::is_index(root.media_type()) {
         let problem =

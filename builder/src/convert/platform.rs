@@ -26,11 +26,8 @@ pub(super) fn select(
     let mut chosen = Vec::new();
     for name in wanted {
         let name = normal(&name);
-        // Without a variant any will do, the first one being the registry's choice.
-        let fits = |found: &&&Descriptor| {
-            let found = found.platform().as_ref().map(describe).unwrap_or_default();
-            found == name || found.strip_prefix(&name).is_some_and(|rest| rest.starts_with('/'))
-        };
+        let fits =
+            |found: &&&Descriptor| fits(&found.platform().as_ref().map(describe).unwrap_or_default(), &name);
         let Some(found) = images.iter().find(fits) else {
             let have: Vec<_> =
                 images.iter().filter_map(|found| found.platform().as_ref().map(describe)).collect();
@@ -44,6 +41,21 @@ pub(super) fn select(
         }
     }
     Ok(chosen)
+}
+
+/// Refuses an image that stands alone where another platform than its own is asked for.
+pub(super) fn check(platform: &str, wanted: &Platforms, what: &str) -> Result<(), ConvertError> {
+    let Platforms::Listed(wanted) = wanted else { return Ok(()) };
+    let found = normal(platform);
+    match wanted.iter().map(|name| normal(name)).find(|name| !fits(&found, name)) {
+        None => Ok(()),
+        Some(name) => Err(ConvertError::image(what, format!("it is no image for {name}, but for {found}"))),
+    }
+}
+
+/// Whether an image will do. Without a variant any will, the first one being the registry's choice.
+fn fits(found: &str, wanted: &str) -> bool {
+    found.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn describe(platform: &Platform) -> String {
@@ -86,5 +98,15 @@ mod tests {
         assert_eq!(normal("linux/x86_64"), "linux/amd64");
         assert_eq!(normal("Linux/arm64/v8"), "linux/arm64");
         assert_eq!(normal("linux/arm/v7"), "linux/arm/v7");
+    }
+
+    #[test]
+    fn an_image_alone_is_of_the_wanted_platform_or_refused() {
+        let check = |names: &[&str]| {
+            check("linux/amd64", &Platforms::Listed(names.iter().map(|&name| name.into()).collect()), "image")
+        };
+        check(&["linux/x86_64"]).unwrap();
+        let refused = check(&["linux/amd64", "linux/s390x"]).unwrap_err().to_string();
+        assert!(refused.contains("no image for linux/s390x, but for linux/amd64"), "{refused}");
     }
 }

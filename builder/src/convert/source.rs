@@ -1,5 +1,6 @@
 //! Reading images.
 
+mod exact;
 mod layout;
 mod pump;
 
@@ -9,6 +10,7 @@ use oci_spec::image::{Descriptor, MediaType};
 use registry::{Client, Reference};
 use sha2::{Digest as _, Sha256};
 
+use self::exact::Exact;
 pub(super) use self::layout::Layout;
 use super::{ConvertError, location::Location};
 
@@ -65,9 +67,8 @@ impl ImageSource {
             }
             _ => {
                 let reader = self.blob(descriptor)?;
-                let size = descriptor.size();
                 let what = format!("read {digest}");
-                tokio::task::spawn_blocking(move || read_whole(reader, size))
+                tokio::task::spawn_blocking(move || read_whole(reader))
                     .await
                     .map_err(|_| ConvertError::Stopped)?
                     .map_err(ConvertError::file(what))?
@@ -80,18 +81,19 @@ impl ImageSource {
         }
     }
 
-    /// The bytes of a blob, to be read by a thread; the caller checks the digest. Called within the runtime.
+    /// The bytes of a blob, as many as its descriptor says, to be read by a thread; the caller checks the digest. Called
+    /// within the runtime.
     pub(super) fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, ConvertError> {
         let digest = sha256_hex(descriptor)?;
-        match self {
-            Self::Registry { client, reference } => Ok(Box::new(pump::read(
-                client.clone(),
-                reference.repository.clone(),
-                format!("sha256:{digest}"),
-                descriptor.size(),
-            ))),
-            Self::Layout(layout) => layout.blob(digest),
-        }
+        let size = descriptor.size();
+        let bytes: Box<dyn Read + Send> = match self {
+            Self::Registry { client, reference } => {
+                let repository = reference.repository.clone();
+                Box::new(pump::read(client.clone(), repository, format!("sha256:{digest}"), size))
+            }
+            Self::Layout(layout) => layout.blob(digest)?,
+        };
+        Ok(Box::new(Exact::new(bytes, size)))
     }
 }
 
@@ -103,9 +105,9 @@ pub(super) fn sha256_hex(descriptor: &Descriptor) -> Result<&str, ConvertError> 
         .ok_or_else(|| ConvertError::image(digest.to_string(), "the digest is not sha256"))
 }
 
-fn read_whole(reader: Box<dyn Read + Send>, size: u64) -> std::io::Result<Vec<u8>> {
+fn read_whole(mut reader: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader.take(size + 1).read_to_end(&mut bytes)?;
+    reader.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
