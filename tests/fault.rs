@@ -104,5 +104,8 @@ fn a_killed_snapshotter_costs_no_container_its_image_and_the_next_one_finds_the_
     check(again.path(), FILES - 1)?;
     let found = node.snapshotter.daemons();
     ensure!(found == daemons, "{daemons:?} became {found:?}");
-    Ok(())
+    // Its death is noticed at once too, though it is no child of this snapshotter: nobody is sent to its mounts.
+    node.snapshotter.crash_daemons()?;
+    let after = node.containerd.view("nydus", &lazy, &node.scratch.path().join("after"))?;
+    check(after.path(), 2)
 }

@@ -12,6 +12,7 @@ use nix::{
 };
 use nydusd_api::{Client, ClientError, DaemonState, MountedImage};
 use tokio::{
+    io::AsyncReadExt,
     net::UnixStream,
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -46,9 +47,10 @@ pub(super) struct Process {
 #[derive(Debug)]
 enum Handle {
     Child(Box<Child>),
-    /// Its start time tells it from a later process with the same number.
+    /// Its start time tells it from a later process with the same number; its end of an idle connection goes with it.
     Adopted {
         start_time: String,
+        connection: UnixStream,
     },
 }
 
@@ -133,7 +135,8 @@ impl Launch {
         let pid = Pid::from_raw(connection.peer_cred().ok()?.pid()?);
         let start_time = start_time(pid)?;
         let status = timeout(ADOPT, self.found()).await;
-        let mut process = Process { pid, handle: Handle::Adopted { start_time }, mounted: Arc::default() };
+        let handle = Handle::Adopted { start_time, connection };
+        let mut process = Process { pid, handle, mounted: Arc::default() };
         match status {
             Ok(Ok((state, images))) if is_serving(state) && self.is_mounted() => {
                 process.mounted =
@@ -188,10 +191,11 @@ impl Process {
                 Ok(status) => status.to_string(),
                 Err(error) => format!("cannot wait for it: {error}"),
             },
-            // It is no child of ours: nothing tells when it ends.
-            Handle::Adopted { start_time: born } => {
+            // It is no child of ours: only the connection tells at once, which may also end before it.
+            Handle::Adopted { start_time: born, connection } => {
+                drop(connection.read(&mut [0]).await);
                 while start_time(self.pid).as_ref() == Some(born) {
-                    sleep(POLL * 10).await;
+                    sleep(POLL).await;
                 }
                 "gone".into()
             }
