@@ -6,9 +6,9 @@ mod output;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    service::exit::report("nydus-image", command::run(cli))
+    match service::exit::flags::<cli::Cli>() {
+        Ok(cli) => service::exit::report("nydus-image", command::run(cli)),
+        Err(code) => code,
+    }
 }

@@ -1,9 +1,9 @@
 //! Flags of `nydusd`, those of the original among them.
 
-use std::{os::fd::RawFd, path::PathBuf, process::ExitCode};
+use std::{os::fd::RawFd, path::PathBuf};
 
 use clap::Parser;
-use service::{exit, telemetry::LogArgs, version};
+use service::{telemetry::LogArgs, version};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -82,20 +82,6 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
         "fuse" => Ok(Mode::Fuse),
         "virtiofs" | "singleton" => Err(format!("{text} is not served by this nydusd, only fuse is")),
         _ => Err("the only mode is fuse".into()),
-    }
-}
-
-impl Cli {
-    /// Flags from the command line; what to exit with where they are wrong or ask for help.
-    ///
-    /// # Errors
-    /// The exit code.
-    pub fn from_args() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| {
-            // Nobody to tell where stderr is gone.
-            drop(error.print());
-            if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
-        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use nydusd::{cli::Cli, run};
 
 fn main() -> ExitCode {
-    match Cli::from_args() {
+    match service::exit::flags::<Cli>() {
         Ok(cli) => service::exit::report("nydusd", run::run(cli)),
         Err(code) => code,
     }

@@ -137,8 +137,9 @@ fn request_of(cli: &Cli) -> anyhow::Result<Option<MountRequest>> {
         return Ok(None);
     };
     let config = match (&cli.config, &cli.localfs_dir) {
-        (Some(path), _) => std::fs::read_to_string(path)
-            .with_context(|| format!("configuration {} cannot be read", path.display()))?,
+        (Some(path), _) => std::fs::read_to_string(path).map_err(|error| {
+            UsageError(format!("configuration {} cannot be read: {error}", path.display()))
+        })?,
         (None, Some(_)) => "{}".into(),
         (None, None) => return Err(UsageError("--bootstrap needs --config or --localfs-dir".into()).into()),
     };

@@ -1,9 +1,9 @@
 //! Flags of `p2pd`.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use service::{exit, telemetry::LogArgs, version};
+use service::{telemetry::LogArgs, version};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -87,20 +87,6 @@ pub struct PeerArgs {
     /// Print the configuration as it would be used, without the token, and end
     #[arg(long)]
     pub print_config: bool,
-}
-
-impl Cli {
-    /// Flags from the command line; what to exit with where they are wrong or ask for help.
-    ///
-    /// # Errors
-    /// The exit code.
-    pub fn from_args() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| {
-            // Nobody to tell where stderr is gone.
-            drop(error.print());
-            if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
-        })
-    }
 }
 
 #[cfg(test)]

@@ -2,16 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use service::{exit, shutdown, telemetry};
 use snapshotter::{cli::Cli, config::Config, run::run};
 
 fn main() -> ExitCode {
-    exit::report("containerd-nydus-grpc", start())
+    match exit::flags() {
+        Ok(cli) => exit::report("containerd-nydus-grpc", start(cli)),
+        Err(code) => code,
+    }
 }
 
-fn start() -> anyhow::Result<()> {
-    let config = Config::load(Cli::parse())?;
+fn start(cli: Cli) -> anyhow::Result<()> {
+    let config = Config::load(cli)?;
     telemetry::start(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async { run(config, shutdown::on_signal()?).await })

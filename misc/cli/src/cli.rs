@@ -1,10 +1,8 @@
 //! Flags and dispatch.
 
-use std::process::ExitCode;
-
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use service::{exit, telemetry::LogArgs, version};
+use service::{telemetry::LogArgs, version};
 
 use crate::{completions, convert, doctor, pull, setup, status, trace};
 
@@ -60,14 +58,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Command::Setup(_) | Command::Completions(_) => Ok(()),
         }
     })
-}
-
-/// Shows what clap has to say; wrong usage ends with the code of the other binaries rather than clap's own.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let code = if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
-    // Nobody is left to tell where the terminal is gone.
-    error.print().ok();
-    code
 }
 
 #[cfg(test)]

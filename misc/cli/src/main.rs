@@ -18,12 +18,10 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match service::exit::flags::<cli::Cli>() {
         Ok(cli) => cli,
-        Err(error) => return cli::usage(&error),
+        Err(code) => return code,
     };
     service::telemetry::start(&cli.log);
     service::exit::report("shoal", cli::run(cli.command))

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::causes::in_one_line;
+
 /// Wrong flags or configuration.
 pub const USAGE: u8 = 64;
 
@@ -9,6 +11,18 @@ pub const USAGE: u8 = 64;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+/// Flags from the command line; what to exit with where they are wrong or ask for help, which then has been printed.
+///
+/// # Errors
+/// The exit code.
+pub fn flags<C: clap::Parser>() -> Result<C, ExitCode> {
+    C::try_parse().map_err(|error| {
+        // Nobody to tell where stderr is gone.
+        drop(error.print());
+        if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    })
+}
 
 /// Ends `main`: prints an error with its causes on stderr in one line, and picks the exit code.
 /// A broken pipe on the way out is not an error: the reader had enough.
@@ -22,7 +36,7 @@ pub fn report(program: &str, result: anyhow::Result<()>) -> ExitCode {
     if broken_pipe {
         return ExitCode::SUCCESS;
     }
-    eprintln!("{program}: {error:#}");
+    eprintln!("{program}: {}", in_one_line(error.as_ref()));
     match error.chain().any(|cause| cause.is::<UsageError>()) {
         true => ExitCode::from(USAGE),
         false => ExitCode::FAILURE,
