@@ -19,6 +19,16 @@ pub enum P2pError {
         /// What it said last.
         reason: String,
     },
+    /// The origin refuses a piece to those for whom it was asked.
+    #[error("piece {} of task {task}: the origin refuses it: {reason}", piece.get())]
+    Refused {
+        /// The task.
+        task: TaskId,
+        /// The piece.
+        piece: PieceIndex,
+        /// What it said.
+        reason: String,
+    },
     /// Pieces cannot be kept.
     #[error("task {task} cannot be stored")]
     Store {

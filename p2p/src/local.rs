@@ -10,7 +10,11 @@
 //! `digest` is `sha256:<hex>`. A repository that is not shared is answered with 403: its content is for those with its
 //! credential alone, and the caller goes to the registry by itself. So it does on 425: whether the repository is shared is
 //! being found out, and the same call has an answer soon. Whatever does not work out, it can.
+//!
+//! A read may carry the caller's credential for the registry (`Authorization`). What has to come from there while it waits
+//! is fetched by it; it is not kept, and what the registry refuses to it is a 401. Without one this node's own are used.
 
+mod credential;
 mod handlers;
 
 use std::{
@@ -24,13 +28,14 @@ use axum::{
     extract::DefaultBodyLimit,
     routing::{get, put},
 };
-use registry::{Client, Repository};
+use registry::Client;
 use tokio::sync::watch;
 
 use crate::{
     NodeId,
     engine::{Blob, Engine, Members},
     rights::Rights,
+    source::RegistryOrigin,
 };
 
 /// Longest time for one call.
@@ -49,8 +54,8 @@ type Blobs = HashMap<([u8; 32], [u8; 32]), Opened>;
 #[derive(Debug, Clone)]
 struct Opened {
     blob: Blob,
-    /// By whose rights: that of the last who made it known.
-    repository: Repository,
+    /// Where it comes from, and by whose rights: that of the last who made it known.
+    origin: Arc<RegistryOrigin>,
 }
 
 /// This node and the others, as it sees them.

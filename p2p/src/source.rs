@@ -1,10 +1,15 @@
 //! Registries as origins.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
-use registry::{Client, Repository};
+use registry::{Client, Credential, RegistryError, Repository};
 
 use crate::{
     Priority,
@@ -13,29 +18,116 @@ use crate::{
 
 /// Longest time for one piece.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Different credentials that are tried for one piece.
+const CREDENTIALS: usize = 4;
 
-/// A blob in a repository of a registry. The client brings mirrors, credentials and retries.
+/// A blob in a repository of a registry. The client brings mirrors, retries, and this node's own credentials.
 #[derive(Debug)]
 pub struct RegistryOrigin {
     client: Client,
     repository: Repository,
     digest: String,
+    readers: Mutex<Readers>,
+}
+
+/// Who reads now, the last one last. A credential is here as long as somebody reads by it, and nowhere else.
+#[derive(Debug, Default)]
+struct Readers {
+    next: u64,
+    reading: Vec<Reader>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    number: u64,
+    /// `None` reads by this node's own credential.
+    by: Option<(Credential, Client)>,
+}
+
+/// As long as it lives, pieces are fetched on behalf of a reader.
+#[derive(Debug)]
+pub struct Reading {
+    origin: Arc<RegistryOrigin>,
+    number: u64,
 }
 
 impl RegistryOrigin {
     /// The blob `digest` (`sha256:…`) of `repository`.
     #[must_use]
-    pub const fn new(client: Client, repository: Repository, digest: String) -> Self {
-        Self { client, repository, digest }
+    pub fn new(client: Client, repository: Repository, digest: String) -> Self {
+        Self { client, repository, digest, readers: Mutex::default() }
     }
 
-    async fn read(&self, range: Range<u64>) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-        let mut stream = self.client.blob(&self.repository, &self.digest, Some(range.clone())).await?;
-        let mut bytes = BytesMut::with_capacity(usize::try_from(range.end - range.start)?);
+    /// Whose rights count.
+    #[must_use]
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Fetches on behalf of a reader with this credential, until what is returned is dropped.
+    #[must_use]
+    pub fn on_behalf_of(self: &Arc<Self>, credential: Option<Credential>) -> Reading {
+        let mut readers = self.readers();
+        let by = credential.map(|credential| {
+            // Who reads by the same one shares connections and tokens.
+            let known = readers.reading.iter().filter_map(|reader| reader.by.as_ref());
+            let client =
+                known.clone().find(|(other, _)| *other == credential).map(|(_, client)| client.clone());
+            let client = client.unwrap_or_else(|| self.client.with_credential(credential.clone()));
+            (credential, client)
+        });
+        let number = readers.next;
+        readers.next += 1;
+        readers.reading.push(Reader { number, by });
+        Reading { origin: Arc::clone(self), number }
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By whom a piece may be fetched now, the latest first; by this node where nobody reads.
+    fn clients(&self) -> Vec<Client> {
+        let readers = self.readers();
+        let mut credentials: Vec<Option<&Credential>> = Vec::new();
+        let mut clients = Vec::new();
+        for reader in readers.reading.iter().rev() {
+            let credential = reader.by.as_ref().map(|(credential, _)| credential);
+            if clients.len() < CREDENTIALS && !credentials.contains(&credential) {
+                credentials.push(credential);
+                clients.push(reader.by.as_ref().map_or(&self.client, |(_, client)| client).clone());
+            }
+        }
+        if clients.is_empty() {
+            clients.push(self.client.clone());
+        }
+        clients
+    }
+
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, RegistryError> {
+        let mut clients = self.clients().into_iter().peekable();
+        loop {
+            let client = clients.next().unwrap_or_else(|| self.client.clone());
+            match self.read_by(&client, range.clone()).await {
+                Err(error) if error.is_unauthorized() && clients.peek().is_some() => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn read_by(&self, client: &Client, range: Range<u64>) -> Result<Bytes, RegistryError> {
+        let mut bytes = BytesMut::new();
+        let mut stream = client.blob(&self.repository, &self.digest, Some(range)).await?;
         while let Some(part) = stream.try_next().await? {
             bytes.extend_from_slice(&part);
         }
         Ok(bytes.freeze())
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.origin.readers().reading.retain(|reader| reader.number != self.number);
     }
 }
 
@@ -47,9 +139,13 @@ impl Origin for RegistryOrigin {
     ) -> BoxFuture<'static, Result<Bytes, OriginError>> {
         async move {
             let read = tokio::time::timeout(DEADLINE, self.read(range.clone())).await;
-            let read = read.unwrap_or_else(|_| Err(format!("not within {DEADLINE:?}").into()));
-            let origin = || format!("{}@{}", self.repository, self.digest);
-            read.map_err(|source| OriginError { origin: origin(), range, source })
+            let origin = format!("{}@{}", self.repository, self.digest);
+            let (refused, source): (bool, Box<dyn Error + Send + Sync>) = match read {
+                Ok(Ok(bytes)) => return Ok(bytes),
+                Ok(Err(error)) => (error.is_unauthorized(), error.into()),
+                Err(_) => (false, format!("not within {DEADLINE:?}").into()),
+            };
+            Err(OriginError { origin, range, refused, source })
         }
         .boxed()
     }

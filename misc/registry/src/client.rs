@@ -22,6 +22,9 @@ pub struct ClientOptions {
     /// Proves nothing to anybody: no credential, no header and no certificate of `hosts.toml`. Tokens for everybody are
     /// asked for.
     pub anonymous: bool,
+    /// Refuses to talk to link-local addresses and those at which clouds tell a machine its secrets, whoever names them:
+    /// for a process that fetches what others name.
+    pub guarded: bool,
     /// What is known of the registry, or web server, itself besides what `hosts.toml` says. Mirrors are not touched.
     pub origin: OriginOptions,
     /// Time to connect.
@@ -41,6 +44,7 @@ impl Default for ClientOptions {
             docker_config: None,
             credential: None,
             anonymous: false,
+            guarded: false,
             origin: OriginOptions::default(),
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
@@ -71,7 +75,7 @@ pub enum Scheme {
 }
 
 /// How to prove who we are. `Debug` does not show it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// User and password.
     Basic {
@@ -96,7 +100,7 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) options: ClientOptions,
-    pub(crate) transports: Transports,
+    pub(crate) transports: Arc<Transports>,
     pub(crate) endpoints: Endpoints,
     pub(crate) auth: Auth,
     pub(crate) redirects: Redirects,
@@ -109,15 +113,28 @@ impl Client {
     /// # Errors
     /// [`RegistryError`] where TLS cannot be set up.
     pub fn new(options: ClientOptions) -> Result<Self, RegistryError> {
+        let transports = Arc::new(Transports::new(options.connect_timeout, options.guarded));
+        Ok(Self::over(transports, options))
+    }
+
+    /// A client for somebody else: over the same connections, with this credential instead of any other, and with tokens
+    /// and redirects of its own. It forgets them when it is dropped.
+    #[must_use]
+    pub fn with_credential(&self, credential: Credential) -> Self {
+        let options = ClientOptions { credential: Some(credential), ..self.inner.options.clone() };
+        Self::over(Arc::clone(&self.inner.transports), options)
+    }
+
+    fn over(transports: Arc<Transports>, options: ClientOptions) -> Self {
         let inner = Inner {
-            transports: Transports::new(options.connect_timeout),
+            transports,
             endpoints: Endpoints::default(),
             auth: Auth::new(&options),
             redirects: Redirects::default(),
             distrust: Distrust::default(),
             options,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Self { inner: Arc::new(inner) }
     }
 
     /// Fetches a manifest or index and checks its digest.

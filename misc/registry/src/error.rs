@@ -58,6 +58,12 @@ pub enum RegistryError {
         /// What is wrong.
         problem: String,
     },
+    /// A host at an address of the link or of a cloud's metadata, where such are refused.
+    #[error("{host} is at an address that may not be asked")]
+    ForbiddenAddress {
+        /// The host.
+        host: String,
+    },
     /// An HTTP client could not be made.
     #[error("HTTP client for {host}")]
     HttpClient {
@@ -186,6 +192,7 @@ impl RegistryError {
             | Self::MalformedDigest { .. }
             | Self::MalformedUrl { .. }
             | Self::HostsFile { .. }
+            | Self::ForbiddenAddress { .. }
             | Self::HttpClient { .. }
             | Self::NoHost { .. }
             | Self::Credentials { .. }

@@ -12,6 +12,7 @@ mod credentials;
 mod distrust;
 mod error;
 mod exchange;
+mod guard;
 mod hosts;
 mod manifest;
 mod mirror;

@@ -11,6 +11,7 @@ use reqwest::{Certificate, Identity, Url, redirect::Policy};
 
 use crate::{
     RegistryError,
+    guard::{self, Guarded},
     hosts::{Host, authority, is_loopback},
 };
 
@@ -63,13 +64,14 @@ pub fn install_crypto_provider() {
 #[derive(Debug)]
 pub(crate) struct Transports {
     connect_timeout: Duration,
+    guarded: bool,
     by_settings: Mutex<HashMap<TlsSettings, Weak<Transport>>>,
 }
 
 impl Transports {
-    pub(crate) fn new(connect_timeout: Duration) -> Self {
+    pub(crate) fn new(connect_timeout: Duration, guarded: bool) -> Self {
         install_crypto_provider();
-        Self { connect_timeout, by_settings: Mutex::default() }
+        Self { connect_timeout, guarded, by_settings: Mutex::default() }
     }
 
     /// The transport for a host; hosts of the same settings share it.
@@ -82,6 +84,7 @@ impl Transports {
         let transport = Arc::new(Transport {
             settings: host.tls.clone(),
             connect_timeout: host.tls.dial_timeout.unwrap_or(self.connect_timeout),
+            guarded: self.guarded,
             clients: Mutex::default(),
         });
         known.insert(host.tls.clone(), Arc::downgrade(&transport));
@@ -94,6 +97,7 @@ impl Transports {
 pub(crate) struct Transport {
     settings: TlsSettings,
     connect_timeout: Duration,
+    guarded: bool,
     clients: Mutex<HashMap<Lane, reqwest::Client>>,
 }
 
@@ -108,6 +112,9 @@ struct Lane {
 impl Transport {
     /// The client for a URL.
     pub(crate) fn client(&self, url: &Url) -> Result<reqwest::Client, RegistryError> {
+        if self.guarded && guard::names_forbidden(url) {
+            return Err(RegistryError::ForbiddenAddress { host: authority(url) });
+        }
         let lane = Lane { secure: url.scheme() == "https", local: is_loopback(&authority(url)) };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&lane) {
@@ -131,6 +138,9 @@ impl Transport {
             .tcp_keepalive(KEEPALIVE)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW);
+        if self.guarded {
+            builder = builder.dns_resolver(Arc::new(Guarded));
+        }
         if lane.local {
             builder = builder.no_proxy();
         }

@@ -16,7 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Command, Members, Parts, check::Outcome, owned::OwnedTasks, swarm::Swarm, upload::Sending, wire,
+    Command, Members, OriginError, Parts, check::Outcome, owned::OwnedTasks, swarm::Swarm, upload::Sending,
+    wire,
 };
 use crate::{
     NodeId, P2pError, PieceIndex, TaskId,
@@ -39,7 +40,7 @@ pub(super) const SPARE: usize = 4;
 /// The end of something that was spawned.
 pub(super) enum Done {
     /// The origin gave a piece, or did not.
-    Fetched(TaskId, PieceIndex, Result<Bytes, String>),
+    Fetched(TaskId, PieceIndex, Result<Bytes, OriginError>),
     /// A piece was checked, and stored if it is right.
     Checked(TaskId, PieceIndex, Source, Result<Outcome, Arc<StoreError>>),
     /// A blob without a list was hashed whole.
@@ -163,10 +164,11 @@ impl Actor {
     fn done(&mut self, done: Done) {
         match done {
             Done::Fetched(task, piece, Ok(bytes)) => self.check(task, piece, Source::Origin, bytes),
-            Done::Fetched(task, piece, Err(reason)) => {
+            Done::Fetched(task, piece, Err(error)) => {
                 if let Some(swarm) = self.swarms.get_mut(&task) {
+                    let reason = crate::error::in_one_line(&error);
                     tracing::debug!(%task, piece = piece.get(), reason, "the origin did not give a piece");
-                    swarm.origin_failed(piece, &reason);
+                    swarm.origin_failed(piece, error.refused, &reason);
                     self.stirred.insert(task);
                 }
             }
@@ -203,10 +205,8 @@ impl Actor {
             }
             Action::Fetch { piece, priority } => {
                 let (origin, range) = (Arc::clone(&swarm.origin), swarm.layout().range(piece));
-                self.work.spawn(async move {
-                    let fetched = origin.fetch(range, priority).await;
-                    Done::Fetched(task, piece, fetched.map_err(|error| crate::error::in_one_line(&error)))
-                });
+                self.work
+                    .spawn(async move { Done::Fetched(task, piece, origin.fetch(range, priority).await) });
             }
             Action::Part(node) => {
                 swarm.greeted.remove(&node);

@@ -111,7 +111,7 @@ impl Actor {
                 tracing::warn!(%task, piece = piece.get(), ?source, "a piece is wrong");
                 swarm.task.spoiled(now, piece, source);
                 if source == Source::Origin {
-                    swarm.origin_failed(piece, "its bytes are not those that the image lists");
+                    swarm.origin_failed(piece, false, "its bytes are not those that the image lists");
                 }
             }
             Ok(Outcome::Disputed(digest)) => {

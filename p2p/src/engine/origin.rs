@@ -15,6 +15,8 @@ pub struct OriginError {
     pub origin: String,
     /// Which bytes.
     pub range: Range<u64>,
+    /// It will not, to those for whom it was asked.
+    pub refused: bool,
     /// The cause.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,

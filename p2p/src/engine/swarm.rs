@@ -126,14 +126,19 @@ impl Swarm {
         self.greeted.drain().collect()
     }
 
-    /// The origin failed.
-    pub(super) fn origin_failed(&mut self, piece: PieceIndex, reason: &str) {
+    /// The origin failed. A refusal is told at once: asking again does not help.
+    pub(super) fn origin_failed(&mut self, piece: PieceIndex, refused: bool, reason: &str) {
         self.task.origin_failed(piece);
         self.failures += 1;
-        if self.failures >= FAILURES {
-            self.failures = 0;
-            self.fail(&P2pError::Origin { task: self.id, piece, reason: reason.to_owned() });
+        let (task, reason) = (self.id, reason.to_owned());
+        if refused {
+            self.fail(&P2pError::Refused { task, piece, reason });
+        } else if self.failures >= FAILURES {
+            self.fail(&P2pError::Origin { task, piece, reason });
+        } else {
+            return;
         }
+        self.failures = 0;
     }
 
     /// Tells all who wait that their pieces will not come.

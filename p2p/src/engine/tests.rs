@@ -51,7 +51,7 @@ impl Origin for Server {
         Box::pin(async move {
             if self.down.load(Ordering::Relaxed) {
                 let source = "it is down".into();
-                return Err(OriginError { origin: "the server".into(), range, source });
+                return Err(OriginError { origin: "the server".into(), range, refused: false, source });
             }
             let len = range.end - range.start;
             self.sent.fetch_add(len, Ordering::Relaxed);

@@ -14,13 +14,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened};
-use crate::{
-    P2pError, PieceList, Priority,
-    engine::{Blob, Content},
-    rights::Verdict,
-    source::RegistryOrigin,
-};
+use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened, credential};
+use crate::{P2pError, PieceList, Priority, engine::Content, rights::Verdict, source::RegistryOrigin};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Origin {
@@ -57,10 +52,10 @@ pub(super) async fn pieces(
     if local.blobs().len() >= BLOBS && !local.blobs().contains_key(&(blob, name)) {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many blobs are known");
     }
-    let origin = Arc::new(RegistryOrigin::new(local.client.clone(), repository.clone(), digest));
-    match timeout(DEADLINE, local.engine.open(Content::Listed { blob, list }, origin)).await {
+    let origin = Arc::new(RegistryOrigin::new(local.client.clone(), repository, digest));
+    match timeout(DEADLINE, local.engine.open(Content::Listed { blob, list }, origin.clone())).await {
         Ok(Ok(opened)) => {
-            local.blobs().insert((blob, name), Opened { blob: opened, repository });
+            local.blobs().insert((blob, name), Opened { blob: opened, origin });
             Json(json!({ "list": hex::encode(name) })).into_response()
         }
         Ok(Err(error)) => fail(&error),
@@ -74,8 +69,8 @@ pub(super) async fn here(
     Path(digest): Path<String>,
     Query(listed): Query<Listed>,
 ) -> Response {
-    let blob = match known(&local, &digest, &listed) {
-        Ok(blob) => blob,
+    let Opened { blob, .. } = match known(&local, &digest, &listed) {
+        Ok(opened) => opened,
         Err(refusal) => return refusal.into_response(),
     };
     let mut runs: Vec<(u32, u32)> = Vec::new();
@@ -95,8 +90,8 @@ pub(super) async fn read(
     Query(listed): Query<Listed>,
     headers: HeaderMap,
 ) -> Response {
-    let blob = match known(&local, &digest, &listed) {
-        Ok(blob) => blob,
+    let Opened { blob, origin } = match known(&local, &digest, &listed) {
+        Ok(opened) => opened,
         Err(refusal) => return refusal.into_response(),
     };
     let len = blob.layout().len();
@@ -106,6 +101,11 @@ pub(super) async fn read(
             format!("a range of at most {LARGEST_RANGE} bytes of {len}"),
         );
     };
+    let credential = match credential::read(&headers) {
+        Ok(credential) => credential,
+        Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
+    };
+    let _reading = origin.on_behalf_of(credential);
     match timeout(DEADLINE, blob.read(range.clone(), parse_priority(&headers))).await {
         Ok(Ok(bytes)) => {
             let content = format!("bytes {}-{}/{len}", range.start, range.end - 1);
@@ -138,13 +138,13 @@ fn may_read(local: &Local, repository: &Repository, digest: &str) -> Result<(), 
 }
 
 /// The blob of these names, as long as it is shared.
-fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Blob, Refusal> {
+fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Opened, Refusal> {
     let names = parse_digest(digest).zip(parse_hex(&listed.list));
     let names = names.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "not a digest".into()))?;
     let unknown = || Refusal(StatusCode::NOT_FOUND, "the list of its pieces is not known".into());
-    let Opened { blob, repository } = local.blobs().get(&names).cloned().ok_or_else(unknown)?;
-    may_read(local, &repository, digest)?;
-    Ok(blob)
+    let opened = local.blobs().get(&names).cloned().ok_or_else(unknown)?;
+    may_read(local, opened.origin.repository(), digest)?;
+    Ok(opened)
 }
 
 /// This node, the members it sees, and what it shares.
@@ -152,12 +152,12 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
     let blobs = local.blobs();
     let blobs: Vec<_> = blobs
         .iter()
-        .map(|((blob, list), Opened { blob: opened, repository })| {
+        .map(|((blob, list), Opened { blob: opened, origin })| {
             let (layout, here) = (opened.layout(), opened.here());
             json!({
                 "digest": format!("sha256:{}", hex::encode(blob)),
                 "list": hex::encode(list),
-                "repository": repository.to_string(),
+                "repository": origin.repository().to_string(),
                 "task": opened.task().to_string(),
                 "bytes": layout.len(),
                 "pieces": layout.count(),
@@ -205,6 +205,7 @@ fn parse_priority(headers: &HeaderMap) -> Priority {
 /// Maps errors to HTTP, once.
 fn fail(error: &P2pError) -> Response {
     let status = match error {
+        P2pError::Refused { .. } => StatusCode::UNAUTHORIZED,
         P2pError::Origin { .. } | P2pError::Whole { .. } => StatusCode::BAD_GATEWAY,
         P2pError::Store { .. } => StatusCode::INSUFFICIENT_STORAGE,
         P2pError::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,

@@ -162,3 +162,33 @@ async fn what_everybody_may_read_is_shared_once_the_registry_has_said_so() {
     let questions = scene.registry.requests().iter().filter(|request| request.method == "HEAD").count();
     assert_eq!(questions, 1);
 }
+
+impl Scene {
+    async fn get_by(&self, authorization: Option<&str>) -> StatusCode {
+        let list = blake3::hash(&self.list).to_hex();
+        let uri = format!("/v1/blobs/{}?list={list}", self.digest);
+        let mut request = Request::get(uri).header(header::RANGE, "bytes=0-9");
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        self.call(0, request.body(Body::empty()).unwrap()).await.0
+    }
+}
+
+#[tokio::test]
+async fn a_reader_s_credential_fetches_for_it_and_is_gone_with_it() {
+    let scene = scene(1).await;
+    scene.registry.guard(Guard::Basic("user".into(), "password".into()));
+    assert_eq!(scene.put(0, "shared", &scene.list).await.0, StatusCode::OK);
+    // "user:wrong", "user:password"
+    let (wrong, right) = ("Basic dXNlcjp3cm9uZw==", "Basic dXNlcjpwYXNzd29yZA==");
+    assert_eq!(scene.get_by(None).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(scene.get_by(Some(wrong)).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(scene.get_by(Some("rubbish")).await, StatusCode::BAD_REQUEST);
+    assert_eq!(scene.get_by(Some(right)).await, StatusCode::PARTIAL_CONTENT);
+    scene.registry.forget_requests();
+    let last = "bytes=300000-300009";
+    assert_eq!(scene.get(0, last).await.0, StatusCode::UNAUTHORIZED, "no credential outlives its reader");
+    assert!(scene.registry.requests().iter().all(|request| request.authorization.is_none()));
+    assert_eq!(scene.get_by(None).await, StatusCode::PARTIAL_CONTENT, "what is here is shared");
+}
