@@ -100,7 +100,9 @@ impl Backends {
                 let Some(socket) = p2p_socket else { return Ok(registry) };
                 // The lists of the blobs' pieces stand beside the bootstrap, in the same layer.
                 let lists = source.parent().unwrap_or_else(|| Path::new("."));
-                let p2p = P2pBackend::new(socket, &repository.to_string(), lists, registry);
+                let credential = access.credential.as_ref().map(Secret::to_credential);
+                let name = repository.to_string();
+                let p2p = P2pBackend::new(socket, &name, lists, credential.as_ref(), registry);
                 Ok(Arc::new(p2p.map_err(|source| BackendUnusable {
                     host: socket.display().to_string(),
                     source: source.into(),

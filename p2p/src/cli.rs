@@ -81,6 +81,9 @@ pub struct PeerArgs {
     /// Directory of <host>/hosts.toml; may be given several times [default: /etc/containerd/certs.d, /etc/docker/certs.d]
     #[arg(long = "hosts-dir", value_name = "DIR", env = "SHOAL_P2PD_HOSTS_DIRS", value_delimiter = ',')]
     pub hosts_dirs: Vec<PathBuf>,
+    /// Fetch from registries at link-local addresses and those of clouds' metadata, too
+    #[arg(long, env = "SHOAL_P2PD_ALLOW_LINK_LOCAL")]
+    pub allow_link_local: bool,
     /// Check the configuration and end
     #[arg(long)]
     pub check_config: bool,

@@ -43,6 +43,8 @@ pub struct Config {
     pub budget: Budget,
     /// Directories of `<host>/hosts.toml`.
     pub hosts_dirs: Vec<PathBuf>,
+    /// Whether origins may be at link-local addresses and those of clouds' metadata.
+    pub allow_link_local: bool,
 }
 
 /// An address that others are told.
@@ -75,6 +77,11 @@ impl Config {
                 keep_free: keys.parsed(args.keep_free, "keep_free", size::parse).unwrap_or(KEEP_FREE),
             },
             hosts_dirs: keys.list(args.hosts_dirs, "hosts_dirs", || ClientOptions::default().hosts_dirs),
+            allow_link_local: keys.or_default(
+                args.allow_link_local.then_some(true),
+                "allow_link_local",
+                Default::default,
+            ),
         };
         config.check(&mut keys.problems);
         keys.end()?;
@@ -119,6 +126,7 @@ impl Config {
         set("budget", self.budget.bytes.to_string().into());
         set("keep_free", self.budget.keep_free.to_string().into());
         set("hosts_dirs", paths(&self.hosts_dirs));
+        set("allow_link_local", self.allow_link_local.into());
         table.to_string()
     }
 }

@@ -14,7 +14,6 @@
 //! A read may carry the caller's credential for the registry (`Authorization`). What has to come from there while it waits
 //! is fetched by it; it is not kept, and what the registry refuses to it is a 401. Without one this node's own are used.
 
-mod credential;
 mod handlers;
 
 use std::{

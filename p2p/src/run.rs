@@ -117,7 +117,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         told: tell,
         seed: fastrand::u64(..),
     };
-    let options = ClientOptions { hosts_dirs: config.hosts_dirs, ..ClientOptions::default() };
+    let guarded = !config.allow_link_local;
+    let options = ClientOptions { hosts_dirs: config.hosts_dirs, guarded, ..ClientOptions::default() };
     let rights = Rights::new(ShareList::new(config.share), rights::anonymous(options.clone())?);
     let client = Client::new(options)?;
     let local = Local::new(Engine::start(parts), client, rights, Node { id, members });

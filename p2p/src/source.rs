@@ -10,6 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use registry::{Client, Credential, RegistryError, Repository};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     Priority,
@@ -18,6 +19,8 @@ use crate::{
 
 /// Longest time for one piece.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// After a refusal the registry is asked again after so long at the earliest, unless somebody else reads.
+const REFUSED: Duration = Duration::from_secs(1);
 /// Different credentials that are tried for one piece.
 const CREDENTIALS: usize = 4;
 
@@ -35,6 +38,8 @@ pub struct RegistryOrigin {
 struct Readers {
     next: u64,
     reading: Vec<Reader>,
+    /// When all who read were refused, if nobody else has come since.
+    refused: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -78,6 +83,7 @@ impl RegistryOrigin {
         });
         let number = readers.next;
         readers.next += 1;
+        readers.refused = None;
         readers.reading.push(Reader { number, by });
         Reading { origin: Arc::clone(self), number }
     }
@@ -105,6 +111,19 @@ impl RegistryOrigin {
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, RegistryError> {
+        // The owner sends us again for what we still want.
+        let refused = self.readers().refused;
+        if let Some(at) = refused {
+            sleep_until(at + REFUSED).await;
+        }
+        let read = self.read_by_any(range).await;
+        if read.as_ref().is_err_and(RegistryError::is_unauthorized) {
+            self.readers().refused = Some(Instant::now());
+        }
+        read
+    }
+
+    async fn read_by_any(&self, range: Range<u64>) -> Result<Bytes, RegistryError> {
         let mut clients = self.clients().into_iter().peekable();
         loop {
             let client = clients.next().unwrap_or_else(|| self.client.clone());

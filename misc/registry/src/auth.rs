@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 
 use crate::{
@@ -132,9 +131,12 @@ impl Auth {
             asked: Box::new(wanted.asked.clone()),
             problem: problem.into(),
         };
-        let (text, lifetime) = match (challenge, credential) {
-            (_, Some(Credential::Bearer(token))) => (format!("Bearer {token}"), None),
-            (Challenge::Basic, Some(Credential::Basic { user, password })) => (basic(&user, &password), None),
+        let (header, lifetime) = match (challenge, credential) {
+            (_, Some(credential @ Credential::Bearer(_)))
+            | (Challenge::Basic, Some(credential @ Credential::Basic { .. })) => {
+                let header = credential.to_authorization();
+                return Ok((header.ok_or_else(|| refused("the credential is no header value"))?, None));
+            }
             (Challenge::Basic, Some(Credential::Identity(_))) => {
                 return Err(refused("it wants a password, and only an identity token is known"));
             }
@@ -146,12 +148,10 @@ impl Auth {
                     scopes: token_scopes(scope.as_deref(), wanted.scopes),
                 };
                 let token = exchange.fetch(host, request, credential.as_ref(), wanted.asked).await?;
-                (format!("Bearer {}", token.text), Some(token.lifetime))
+                (Credential::Bearer(token.text), Some(token.lifetime))
             }
         };
-        let mut header =
-            HeaderValue::try_from(text).map_err(|_| refused("the credential is no header value"))?;
-        header.set_sensitive(true);
+        let header = header.to_authorization().ok_or_else(|| refused("the token is no header value"))?;
         // Renewed a little early, so that no request is refused on its way.
         let lifetime = lifetime.map(|lifetime: Duration| lifetime.mul_f64(0.9));
         Ok((header, lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime))))
@@ -182,10 +182,6 @@ impl Auth {
 
 fn grant_key(host: &Host, scopes: &[String]) -> GrantKey {
     (host.base.to_string(), scopes.join(" "))
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// A mirror may name repositories in its own way, so its own words win over ours.

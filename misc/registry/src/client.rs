@@ -1,12 +1,12 @@
 //! The client.
 
-use std::{fmt, ops::Range, path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::{
-    BlobStream, Manifest, Reference, RegistryError, Repository, auth::Auth, distrust::Distrust,
+    BlobStream, Credential, Manifest, Reference, RegistryError, Repository, auth::Auth, distrust::Distrust,
     exchange::Redirects, mirror::Endpoints, transport::Transports,
 };
 
@@ -72,22 +72,6 @@ pub enum Scheme {
     Http,
     /// HTTP over TLS.
     Https,
-}
-
-/// How to prove who we are. `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// User and password.
-    Basic {
-        /// The user.
-        user: String,
-        /// The password.
-        password: String,
-    },
-    /// A token for the token service (docker's `identitytoken`).
-    Identity(String),
-    /// A ready bearer token for the registry itself.
-    Bearer(String),
 }
 
 /// A registry client. Cheap to clone.
@@ -237,11 +221,5 @@ impl Client {
         bytes: Bytes,
     ) -> Result<(), RegistryError> {
         self.inner.push_manifest(image, media_type, bytes).await
-    }
-}
-
-impl fmt::Debug for Credential {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credential(hidden)")
     }
 }

@@ -75,4 +75,16 @@ mod tests {
             assert!(!names_forbidden(&Url::parse(allowed).unwrap()), "{allowed}");
         }
     }
+
+    #[tokio::test]
+    async fn a_guarded_client_asks_none_of_them() {
+        let options = crate::ClientOptions { guarded: true, ..Default::default() };
+        let client = crate::Client::new(options).unwrap();
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let repository = crate::Repository::parse("169.254.169.254/app").unwrap();
+        let refused = client.readable_size(&repository, &digest).await.unwrap_err();
+        assert!(matches!(refused, crate::RegistryError::ForbiddenAddress { .. }), "{refused}");
+        let refused = client.file("http://[fe80::1]/token", None).await.err().unwrap();
+        assert!(matches!(refused, crate::RegistryError::ForbiddenAddress { .. }), "{refused}");
+    }
 }

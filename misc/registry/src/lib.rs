@@ -5,6 +5,7 @@
 //! tokens and redirects.
 
 mod auth;
+mod authorization;
 mod blob;
 mod challenge;
 mod client;
@@ -24,8 +25,9 @@ pub mod testing;
 mod token;
 mod transport;
 
+pub use authorization::Credential;
 pub use blob::BlobStream;
-pub use client::{Client, ClientOptions, Credential, OriginOptions, Scheme};
+pub use client::{Client, ClientOptions, OriginOptions, Scheme};
 pub use error::{Asked, RegistryError};
 pub use manifest::Manifest;
 pub use reference::{Reference, Repository};

@@ -9,12 +9,12 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use registry::Repository;
+use registry::{Credential, Repository};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened, credential};
+use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened};
 use crate::{P2pError, PieceList, Priority, engine::Content, rights::Verdict, source::RegistryOrigin};
 
 #[derive(Debug, Deserialize)]
@@ -101,10 +101,11 @@ pub(super) async fn read(
             format!("a range of at most {LARGEST_RANGE} bytes of {len}"),
         );
     };
-    let credential = match credential::read(&headers) {
-        Ok(credential) => credential,
-        Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
-    };
+    let authorization = headers.get(header::AUTHORIZATION);
+    let credential = authorization.and_then(Credential::from_authorization);
+    if credential.is_none() && authorization.is_some() {
+        return refuse(StatusCode::BAD_REQUEST, "the credential is neither basic nor bearer");
+    }
     let _reading = origin.on_behalf_of(credential);
     match timeout(DEADLINE, blob.read(range.clone(), parse_priority(&headers))).await {
         Ok(Ok(bytes)) => {

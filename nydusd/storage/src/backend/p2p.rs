@@ -18,9 +18,10 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rafs::BlobId;
+use registry::Credential;
 use reqwest::{
     Client, Response, StatusCode,
-    header::{CONTENT_LENGTH, RANGE},
+    header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RANGE},
 };
 use tokio::time::{Instant, timeout};
 
@@ -46,6 +47,8 @@ pub struct P2pBackend {
     socket: PathBuf,
     repository: String,
     lists: PathBuf,
+    /// The image's own credential for its registry, as `Authorization` says it.
+    authorization: Option<HeaderValue>,
     inner: Arc<dyn Backend>,
     state: Mutex<State>,
 }
@@ -85,9 +88,17 @@ impl P2pBackend {
     /// The daemon at `socket` before `inner`, for blobs of `repository` whose lists of pieces are files
     /// `<blob>.pieces` in the directory `lists`.
     ///
+    /// Reads hand on `credential`, where the image has one of its own.
+    ///
     /// # Errors
     /// [`io::Error`] where no client can be made.
-    pub fn new(socket: &Path, repository: &str, lists: &Path, inner: Arc<dyn Backend>) -> io::Result<Self> {
+    pub fn new(
+        socket: &Path,
+        repository: &str,
+        lists: &Path,
+        credential: Option<&Credential>,
+        inner: Arc<dyn Backend>,
+    ) -> io::Result<Self> {
         registry::install_crypto_provider();
         let http = Client::builder().unix_socket(socket.to_owned()).build().map_err(io::Error::other)?;
         Ok(Self {
@@ -95,6 +106,7 @@ impl P2pBackend {
             socket: socket.to_owned(),
             repository: repository.to_owned(),
             lists: lists.to_owned(),
+            authorization: credential.and_then(Credential::to_authorization),
             inner,
             state: Mutex::default(),
         })
@@ -139,12 +151,15 @@ impl P2pBackend {
             Priority::Prefetch => "trace",
             Priority::Background => "background",
         };
-        let request = self
+        let mut request = self
             .http
             .get(format!("http://p2pd/v1/blobs/sha256:{blob}"))
             .query(&[("list", list)])
             .header(RANGE, format!("bytes={}-{}", range.start, range.end - 1))
             .header("x-shoal-priority", priority);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         let answer = request.send().await.map_err(|error| No::Away(describe(&error)))?;
         let len = answer.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
         match answer.status() {

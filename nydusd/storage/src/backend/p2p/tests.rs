@@ -65,6 +65,12 @@ async fn daemon(
         let (script, bytes, asked) = (Arc::clone(&script), bytes.clone(), Arc::clone(&asked));
         tokio::spawn(async move {
             while let Some(head) = head(&mut stream).await {
+                let authorization = head.lines().find(|line| line.starts_with("authorization"));
+                // The head is in lower case here.
+                assert_eq!(
+                    authorization,
+                    head.starts_with("get").then_some("authorization: basic dxnlcjpwyxnzd29yza==")
+                );
                 asked.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
                 if head.starts_with("PUT") {
                     let answer = introduced(&mut script.lock().unwrap());
@@ -148,7 +154,10 @@ fn scene(script: &[Does], has_list: bool) -> Scene {
         tokio::spawn(daemon(listener, script, bytes.clone(), Arc::clone(&asked)));
     }
     let inner = Arc::new(Counting(Arc::new(LocalFsBackend::in_dir(dir.path())), AtomicUsize::new(0)));
-    let backend = P2pBackend::new(&socket, "example.com/app", dir.path(), inner.clone()).unwrap();
+    let credential = Credential::Basic { user: "user".into(), password: "password".into() };
+    let backend =
+        P2pBackend::new(&socket, "example.com/app", dir.path(), Some(&credential), inner.clone()).unwrap();
+    assert!(!format!("{backend:?}").contains("dXNlcjpwYXNzd29yZA=="), "it is never shown");
     Scene { dir, blob, bytes, backend: Arc::new(backend), inner, asked }
 }
 
