@@ -1,7 +1,10 @@
-//! A network of our own: hosts in network namespaces, joined by a bridge. All of it goes with the threads and programs
+//! A network of our own: hosts in network namespaces, joined by a router. All of it goes with the threads and programs
 //! that are in it.
+//!
+//! Not by a bridge: every host would know every other's link address, and all namespaces share one table of those.
 
 use std::{
+    fs,
     net::Ipv4Addr,
     sync::mpsc::{self, Receiver, SyncSender},
     thread::{self, JoinHandle},
@@ -16,6 +19,8 @@ use nix::{
 
 use crate::command::{command, run};
 
+/// The same on every machine, whatever its default is.
+const CONGESTION: [&str; 2] = ["congctl", "cubic"];
 /// Of a shaped link: what may go at once, and how long a packet may wait.
 const BURST: &str = "64kb";
 const LATENCY: &str = "50ms";
@@ -36,9 +41,8 @@ impl Network {
     /// Where we are not root, or iproute2 is missing.
     pub fn new() -> Result<Self> {
         enter()?;
-        ip(&["link", "add", "hub", "type", "bridge"])?;
-        ip(&["addr", "add", &format!("{}/16", Self::HUB), "dev", "hub"])?;
-        ip(&["link", "set", "hub", "up"])?;
+        ip(&["addr", "add", &format!("{}/32", Self::HUB), "dev", "lo"])?;
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("let the hub pass packets on")?;
         Ok(Self { hub: gettid() })
     }
 
@@ -55,9 +59,13 @@ impl Network {
         enter()?;
         let (link, me) = (format!("host{number}"), gettid().to_string());
         self.at_hub(&["ip", "link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &me])?;
-        ip(&["addr", "add", &format!("{}/16", Self::address(number)), "dev", "eth0"])?;
+        let (address, hub) = (format!("{}/32", Self::address(number)), Self::HUB.to_string());
+        ip(&["addr", "add", &address, "dev", "eth0"])?;
         ip(&["link", "set", "eth0", "up"])?;
-        self.at_hub(&["ip", "link", "set", &link, "master", "hub", "up"])?;
+        ip(&[&["route", "add", &hub, "dev", "eth0"], &CONGESTION[..]].concat())?;
+        ip(&[&["route", "add", "default", "via", &hub], &CONGESTION[..]].concat())?;
+        self.at_hub(&["ip", "link", "set", &link, "up"])?;
+        self.at_hub(&[&["ip", "route", "add", &address, "dev", &link], &CONGESTION[..]].concat())?;
         if bits_per_second > 0 {
             let rate = format!("{bits_per_second}bit");
             run(command("tc", ["qdisc", "add", "dev", "eth0"]).args(shape(&rate)))?;
