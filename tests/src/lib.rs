@@ -14,6 +14,7 @@ pub mod http;
 pub mod image;
 pub mod network;
 pub mod node;
+pub mod nydusd;
 pub mod p2pd;
 pub mod programs;
 pub mod registry;

@@ -18,6 +18,12 @@ use crate::{
     image::Layout,
 };
 
+/// Who a guarded registry serves.
+pub const USER: &str = "me";
+/// And by which password.
+pub const PASSWORD: &str = "pw";
+/// Both, as the registry reads them.
+const HTPASSWD: &str = "me:$2b$04$r2yA5U1clP4VD141cOkfJ.IGyfS9sgdjK/M.Mq6xZEY43qEeS3RYG\n";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running registry.
@@ -26,6 +32,7 @@ pub struct Registry {
     daemon: Daemon,
     dir: PathBuf,
     address: SocketAddr,
+    guarded: bool,
 }
 
 impl Registry {
@@ -35,7 +42,7 @@ impl Registry {
     /// Where it does not answer.
     pub fn start(dir: &Path) -> Result<Self> {
         let address = free_address()?;
-        Ok(Self { daemon: serve(dir, address)?, dir: dir.to_owned(), address })
+        Ok(Self { daemon: serve(dir, address, false)?, dir: dir.to_owned(), address, guarded: false })
     }
 
     /// Where it listens.
@@ -58,8 +65,18 @@ impl Registry {
     /// Where it does not answer.
     pub fn restart(&mut self) -> Result<()> {
         self.daemon.stop()?;
-        self.daemon = serve(&self.dir, self.address)?;
+        self.daemon = serve(&self.dir, self.address, self.guarded)?;
         Ok(())
+    }
+
+    /// Serves from now on only who shows [`USER`] and [`PASSWORD`].
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub fn guard(&mut self) -> Result<()> {
+        self.guarded = true;
+        fs::write(self.dir.join("htpasswd"), HTPASSWD)?;
+        self.restart()
     }
 
     /// The file that holds a blob, to be changed behind the registry's back.
@@ -159,11 +176,15 @@ pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn serve(dir: &Path, address: SocketAddr) -> Result<Daemon> {
+fn serve(dir: &Path, address: SocketAddr, guarded: bool) -> Result<Daemon> {
     fs::create_dir_all(dir)?;
     let config = dir.join("registry.yml");
+    let auth = match guarded {
+        true => format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", dir.join("htpasswd").display()),
+        false => String::new(),
+    };
     let text = format!(
-        "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{address}', secret: only-here}}\n",
+        "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{address}', secret: only-here}}\n{auth}",
         dir.display()
     );
     fs::write(&config, text)?;
