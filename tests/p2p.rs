@@ -159,3 +159,59 @@ fn a_blob_flipped_in_the_registry_is_an_error_that_names_the_piece_and_heals() -
     })?;
     (0..3).try_for_each(|node| bed.read_all(node, &blob))
 }
+
+/// Limits are floors of time: what takes longer for other reasons is within them too.
+#[test]
+fn limits_hold_and_are_changed_while_bytes_flow() -> Result<()> {
+    let bed = Bed::start(Link::DIRECT)?;
+    let blob = bed.publish(7, 24)?;
+    let limit = |node: usize, limits: &str| -> Result<()> {
+        let body = format!("{{\"limits\":[{limits}]}}");
+        let json = [("Content-Type", "application/json")];
+        let answer = bed.nodes[node].call("PUT", "/v1/limits", &json, body.as_bytes())?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        Ok(())
+    };
+    let floor = |what: &str, seconds: u64, read: &dyn Fn() -> Result<()>| -> Result<()> {
+        let began = Instant::now();
+        read()?;
+        println!("{what}: {:?}", began.elapsed());
+        ensure!(began.elapsed() >= Duration::from_secs(seconds), "{what}: {:?}", began.elapsed());
+        Ok(())
+    };
+    // 24 MiB at 8 MiB/s are 3 s, less what has gathered before.
+    limit(0, "\"task.origin=8MiB\"")?;
+    floor("from the origin", 2, &|| bed.read_all(0, &blob))?;
+    ensure!(bed.copies(0, &blob) <= 1.1, "{} copies", bed.copies(0, &blob));
+
+    limit(0, "\"upload=8MiB\"")?;
+    let before = bed.relay.received();
+    floor("from a node that sends so much", 2, &|| bed.read_all(1, &blob))?;
+    ensure!(bed.relay.received() == before, "the registry was asked");
+
+    // One that would take a minute and a half, were it not lifted.
+    limit(0, "\"upload=none\"")?;
+    limit(2, "\"download=256KiB\"")?;
+    thread::scope(|scope| {
+        let read = scope.spawn(|| bed.read_all(2, &blob));
+        wait_for("first piece", PATIENCE, || {
+            Ok((blob.pieces_at(&bed.nodes[2]).unwrap_or(0) > 0).then_some(()))
+        })?;
+        limit(2, "\"download=none\"")?;
+        read.join().unwrap()
+    })?;
+    let told = bed.nodes[2].status()?["limits"].to_string();
+    ensure!(told.contains("\"download=none\"") && told.contains("\"task.prefetch=none\""), "{told}");
+
+    limit(0, "\"prefetch=1MiB\"")?;
+    floor("ahead of need", 2, &|| blob.read(&bed.nodes[0], 0..3 * PIECE, "trace"))?;
+    let wrong = bed.nodes[0].call(
+        "PUT",
+        "/v1/limits",
+        &[("Content-Type", "application/json")],
+        b"{\"limits\":[\"upload=1MiB\",\"sideways=1MiB\"]}",
+    )?;
+    ensure!(wrong.status == 400, "{}", wrong.text());
+    ensure!(bed.nodes[0].status()?["limits"].to_string().contains("upload=none"), "half of it was done");
+    Ok(())
+}

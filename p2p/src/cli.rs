@@ -78,6 +78,10 @@ pub struct PeerArgs {
     /// Bytes of the disk that stay free [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "SHOAL_P2PD_KEEP_FREE")]
     pub keep_free: Option<String>,
+    /// Bytes per second: upload=RATE, download=RATE, origin=RATE, prefetch=RATE, and task.upload=RATE and so on for each
+    /// blob; RATE is like 100MiB, or none; may be given several times
+    #[arg(long = "limit", value_name = "USE=RATE", env = "SHOAL_P2PD_LIMITS", value_delimiter = ',')]
+    pub limits: Vec<String>,
     /// Directory of <host>/hosts.toml; may be given several times [default: /etc/containerd/certs.d, /etc/docker/certs.d]
     #[arg(long = "hosts-dir", value_name = "DIR", env = "SHOAL_P2PD_HOSTS_DIRS", value_delimiter = ',')]
     pub hosts_dirs: Vec<PathBuf>,

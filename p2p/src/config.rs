@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use service::{exit::UsageError, size};
 use toml::{Table, Value};
 
-use crate::{Token, cli::PeerArgs, store::Budget};
+use crate::{Token, cli::PeerArgs, rate::Setting, store::Budget};
 
 /// Where state is kept unless something else is said.
 pub const ROOT: &str = "/var/lib/shoal/p2p";
@@ -41,6 +41,8 @@ pub struct Config {
     pub share: Vec<String>,
     /// Room for pieces.
     pub budget: Budget,
+    /// Bytes per second.
+    pub limits: Vec<Setting>,
     /// Directories of `<host>/hosts.toml`.
     pub hosts_dirs: Vec<PathBuf>,
     /// Whether origins may be at link-local addresses and those of clouds' metadata.
@@ -76,6 +78,7 @@ impl Config {
                 bytes: keys.parsed(args.budget, "budget", size::parse).unwrap_or(BUDGET),
                 keep_free: keys.parsed(args.keep_free, "keep_free", size::parse).unwrap_or(KEEP_FREE),
             },
+            limits: keys.limits(args.limits),
             hosts_dirs: keys.list(args.hosts_dirs, "hosts_dirs", || ClientOptions::default().hosts_dirs),
             allow_link_local: keys.or_default(
                 args.allow_link_local.then_some(true),
@@ -125,6 +128,7 @@ impl Config {
         set("share", self.share.clone().into());
         set("budget", self.budget.bytes.to_string().into());
         set("keep_free", self.budget.keep_free.to_string().into());
+        set("limits", self.limits.iter().map(ToString::to_string).collect::<Vec<_>>().into());
         set("hosts_dirs", paths(&self.hosts_dirs));
         set("allow_link_local", self.allow_link_local.into());
         table.to_string()
@@ -200,6 +204,17 @@ impl Keys {
         };
         let parsed = parse(&given.or(filed)?);
         parsed.map_err(|problem| self.problems.push(format!("{key}: {problem}"))).ok()
+    }
+
+    fn limits(&mut self, given: Vec<String>) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        for text in self.list(given, "limits", Vec::<String>::new) {
+            match text.parse() {
+                Ok(setting) => settings.push(setting),
+                Err(problem) => self.problems.push(format!("limits: {problem}")),
+            }
+        }
+        settings
     }
 
     /// The token, given or in a file. What was given wins over what the configuration file says.

@@ -28,6 +28,7 @@ pub use origin::{Origin, OriginError};
 use crate::{
     Claim, NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
     membership::Told,
+    rate::Limits,
     store::{Store, Stored},
     transport::{Event, Transport},
 };
@@ -51,6 +52,8 @@ pub struct Parts {
     pub members: watch::Receiver<Arc<Members>>,
     /// Takes the lists of members that others send.
     pub told: mpsc::Sender<Told>,
+    /// How fast pieces may go and come.
+    pub limits: Limits,
     /// Decides what is left to chance.
     pub seed: u64,
 }

@@ -4,6 +4,8 @@
 //! PUT  /v1/blobs/{digest}/pieces?repository=HOST/NAME     the list of the blob's pieces: {"list": "<its BLAKE3>"}
 //! GET  /v1/blobs/{digest}?list=BLAKE3                     a range of the blob (Range, X-Shoal-Priority)
 //! GET  /v1/blobs/{digest}/pieces?list=BLAKE3              which of them are here: {"pieces": N, "here": [[first, last], …]}
+//! GET  /v1/limits                                         {"limits": ["upload=none", "task.upload=1048576", …]}
+//! PUT  /v1/limits                                         the same with those that change, from now on
 //! GET  /v1/status                                         this node, the members it sees, what it shares
 //! ```
 //!
@@ -15,6 +17,7 @@
 //! is fetched by it; it is not kept, and what the registry refuses to it is a 401. Without one this node's own are used.
 
 mod handlers;
+mod limits;
 
 use std::{
     collections::HashMap,
@@ -33,6 +36,7 @@ use tokio::sync::watch;
 use crate::{
     NodeId,
     engine::{Blob, Engine, Members},
+    rate::Limits,
     rights::Rights,
     source::RegistryOrigin,
 };
@@ -72,6 +76,7 @@ pub struct Local {
     engine: Engine,
     client: Client,
     rights: Rights,
+    limits: Limits,
     node: Node,
     blobs: Mutex<Blobs>,
 }
@@ -79,8 +84,8 @@ pub struct Local {
 impl Local {
     /// Answers from `engine`; what is not there comes from registries, by `client`, if the repository is shared.
     #[must_use]
-    pub fn new(engine: Engine, client: Client, rights: Rights, node: Node) -> Self {
-        Self { engine, client, rights, node, blobs: Mutex::default() }
+    pub fn new(engine: Engine, client: Client, rights: Rights, limits: Limits, node: Node) -> Self {
+        Self { engine, client, rights, limits, node, blobs: Mutex::default() }
     }
 
     /// Ends the engine, and questions to registries.
@@ -102,6 +107,7 @@ pub fn router(local: Arc<Local>) -> Router {
             "/v1/blobs/{digest}/pieces",
             put(handlers::pieces).get(handlers::here).layer(DefaultBodyLimit::max(LARGEST_LIST)),
         )
+        .route("/v1/limits", get(limits::get).put(limits::set))
         .route("/v1/status", get(handlers::status))
         .with_state(local)
 }

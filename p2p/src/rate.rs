@@ -5,6 +5,7 @@
 //! share the first to ask is the first to go. Nothing runs in the background: of those who wait, one minds the clock.
 
 mod bucket;
+mod limits;
 mod shares;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 pub use bucket::Rate;
+pub use limits::{Limits, Scope, Setting, Use};
 use shares::{ShareId, Shares, Ticket};
 
 /// Most bytes that go at once.

@@ -33,6 +33,7 @@ use crate::{
     identity::{keep_token, kept_token, replace_token},
     local::{self, Local, Node},
     membership::{Membership, MembershipConfig},
+    rate::Limits,
     rights::{self, Rights, ShareList},
     store::Store,
     transport::{Pool, PoolConfig},
@@ -101,8 +102,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let socket = Socket::bind(&config.socket, access)
         .with_context(|| format!("programs cannot be served at {}", config.socket.display()))?;
 
+    let limits = Limits::new(&config.limits);
     let (id, seal) = (identity.id(), identity.seal()?);
-    let about = PoolConfig { build: version::COMMIT.into(), role: Role::Peer, connections: CONNECTIONS };
+    let about = PoolConfig {
+        build: version::COMMIT.into(),
+        role: Role::Peer,
+        connections: CONNECTIONS,
+        limits: limits.clone(),
+    };
     let (pool, events) = Pool::start(identity, listener, about)?;
     let (pool, (tell, told)) = (Arc::new(pool), Membership::inbox());
     let seeds = token.addresses().to_vec();
@@ -115,13 +122,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         store,
         members: members.clone(),
         told: tell,
+        limits: limits.clone(),
         seed: fastrand::u64(..),
     };
     let guarded = !config.allow_link_local;
     let options = ClientOptions { hosts_dirs: config.hosts_dirs, guarded, ..ClientOptions::default() };
     let rights = Rights::new(ShareList::new(config.share), rights::anonymous(options.clone())?);
     let client = Client::new(options)?;
-    let local = Local::new(Engine::start(parts), client, rights, Node { id, members });
+    let local = Local::new(Engine::start(parts), client, rights, limits, Node { id, members });
     let local = Arc::new(local);
     tracing::info!(node = %id, address = %advertise, socket = %config.socket.display(), "serving");
     let served = answer(socket, &local, stop).await;

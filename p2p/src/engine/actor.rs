@@ -24,6 +24,7 @@ use crate::{
     membership::Told,
     owner::{Instruction, ranked},
     peer::{Action, Source, Upload, UploadQueue},
+    rate::{Limits, Use},
     store::{Store, StoreError},
     transport::{Event, Lane, Outgoing, Refused, Transport},
 };
@@ -64,6 +65,7 @@ pub(super) struct Actor {
     pub(super) owned: OwnedTasks,
     pub(super) uploads: UploadQueue,
     pub(super) sending: Sending,
+    limits: Limits,
     unreachable: HashMap<NodeId, Duration>,
     pub(super) work: JoinSet<Done>,
     began: Instant,
@@ -85,6 +87,7 @@ impl Actor {
             owned: OwnedTasks::new(random.u64(..)),
             uploads: UploadQueue::default(),
             sending: Sending::default(),
+            limits: parts.limits,
             unreachable: HashMap::new(),
             work: JoinSet::new(),
             began: Instant::now(),
@@ -205,8 +208,12 @@ impl Actor {
             }
             Action::Fetch { piece, priority } => {
                 let (origin, range) = (Arc::clone(&swarm.origin), swarm.layout().range(piece));
-                self.work
-                    .spawn(async move { Done::Fetched(task, piece, origin.fetch(range, priority).await) });
+                let (limits, len) = (self.limits.clone(), swarm.layout().piece_len(piece));
+                self.work.spawn(async move {
+                    limits.take(Use::Origin, task, len).await;
+                    limits.take(Use::Download, task, len).await;
+                    Done::Fetched(task, piece, origin.fetch(range, priority).await)
+                });
             }
             Action::Part(node) => {
                 swarm.greeted.remove(&node);
@@ -277,7 +284,8 @@ impl Actor {
     fn send_piece(&mut self, upload: Upload, bytes: Bytes) {
         let lane = if upload.priority > crate::Priority::Trace { Lane::Urgent } else { Lane::Background };
         let (task, piece) = (upload.task, upload.piece.get());
-        let outgoing = Outgoing { task, piece, bytes, lane, limit: None };
+        let limit = self.limits.share(Use::Upload, task);
+        let outgoing = Outgoing { task, piece, bytes, lane, limit };
         if self.transport.send_piece(upload.node, outgoing).is_err() {
             let now = self.now();
             self.sending.sent(now, upload.node, task, piece);

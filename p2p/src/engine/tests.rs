@@ -112,6 +112,7 @@ impl Cluster {
                 store,
                 members,
                 told: tokio::sync::mpsc::channel(1).0,
+                limits: crate::rate::Limits::default(),
                 seed: number as u64,
             })
         });

@@ -14,8 +14,10 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened};
-use crate::{P2pError, PieceList, Priority, engine::Content, rights::Verdict, source::RegistryOrigin};
+use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened, limits};
+use crate::{
+    P2pError, PieceList, Priority, engine::Content, rate::Use, rights::Verdict, source::RegistryOrigin,
+};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Origin {
@@ -107,7 +109,15 @@ pub(super) async fn read(
         return refuse(StatusCode::BAD_REQUEST, "the credential is neither basic nor bearer");
     }
     let _reading = origin.on_behalf_of(credential);
-    match timeout(DEADLINE, blob.read(range.clone(), parse_priority(&headers))).await {
+    let priority = parse_priority(&headers);
+    let read = async {
+        if priority < Priority::Demand {
+            let len = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
+            local.limits.take(Use::Prefetch, blob.task(), len).await;
+        }
+        blob.read(range.clone(), priority).await
+    };
+    match timeout(DEADLINE, read).await {
         Ok(Ok(bytes)) => {
             let content = format!("bytes {}-{}/{len}", range.start, range.end - 1);
             (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, content)], bytes).into_response()
@@ -172,7 +182,8 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
         .map(|(id, address)| json!({ "node": hex::encode(id.0), "address": address.to_string() }))
         .collect();
     let node = hex::encode(local.node.id.0);
-    Json(json!({ "node": node, "members": members, "blobs": blobs })).into_response()
+    Json(json!({ "node": node, "members": members, "blobs": blobs, "limits": limits::told(&local.limits) }))
+        .into_response()
 }
 
 fn parse_digest(text: &str) -> Option<[u8; 32]> {
@@ -215,6 +226,6 @@ fn fail(error: &P2pError) -> Response {
     refuse(status, crate::error::in_one_line(error))
 }
 
-fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
+pub(super) fn refuse(status: StatusCode, message: impl Into<String>) -> Response {
     (status, Json(json!({ "message": message.into() }))).into_response()
 }

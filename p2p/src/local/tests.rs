@@ -55,13 +55,14 @@ async fn scene(nodes: u8) -> Scene {
             store,
             members: members.clone(),
             told: tokio::sync::mpsc::channel(1).0,
+            limits: crate::rate::Limits::default(),
             seed: node.into(),
         });
         let share = ShareList::new(vec![format!("{}/shared", registry.host())]);
         let rights = Rights::new(share, anonymous(ClientOptions::default()).unwrap());
         let client = Client::new(ClientOptions::default()).unwrap();
         let node = super::Node { id: NodeId([node; 32]), members: members.clone() };
-        router(Arc::new(Local::new(engine, client, rights, node)))
+        router(Arc::new(Local::new(engine, client, rights, crate::rate::Limits::default(), node)))
     });
     let nodes = nodes.collect();
     Scene { registry, blob, digest, list, nodes, _dir: dir }

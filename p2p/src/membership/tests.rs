@@ -10,6 +10,7 @@ use tokio::{
 use super::*;
 use crate::{
     ClusterSecret, Identity,
+    rate::Limits,
     transport::{Incoming, PoolConfig},
 };
 
@@ -26,7 +27,12 @@ impl Node {
         let advertise = listener.local_addr().unwrap();
         let socket = UdpSocket::bind(advertise).await.unwrap();
         let (id, seal) = (identity.id(), identity.seal().unwrap());
-        let config = PoolConfig { build: String::new(), role: peer::Role::Peer, connections: 16 };
+        let config = PoolConfig {
+            build: String::new(),
+            role: peer::Role::Peer,
+            connections: 16,
+            limits: Limits::default(),
+        };
         let (pool, mut events) = Pool::start(identity, listener, config).unwrap();
         let (pool, (tell, told)) = (Arc::new(pool), Membership::inbox());
         let forward = tokio::spawn(async move {

@@ -18,6 +18,12 @@ impl Rate {
         Self(Some(bytes))
     }
 
+    /// How many, where there is a limit.
+    #[must_use]
+    pub fn bytes_per_second(self) -> Option<u64> {
+        self.0.map(NonZeroU64::get)
+    }
+
     /// How long so many bytes take.
     #[must_use]
     pub fn time(self, bytes: u32) -> Duration {

@@ -24,7 +24,10 @@ use super::{
     frame::{self, ALIVE, Frame},
     outbox::{Item, Outbox},
 };
-use crate::{NodeId, rate::STEP};
+use crate::{
+    NodeId,
+    rate::{Limits, STEP, Use},
+};
 
 /// After so long without anything to say, a node says that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -77,6 +80,7 @@ pub(super) struct Ends {
     pub(super) used: Used,
     /// Begin of the time that `used` counts.
     pub(super) began: tokio::time::Instant,
+    pub(super) limits: Limits,
 }
 
 /// Serves a connection until it is over.
@@ -103,7 +107,7 @@ where
 
 async fn read<S: AsyncRead>(mut reader: ReadHalf<S>, ends: Ends) -> Closed {
     loop {
-        let incoming = match receive(&mut reader).await {
+        let incoming = match receive(&mut reader, &ends.limits).await {
             Ok(None) => continue,
             Ok(Some(incoming)) => incoming,
             Err(closed) => return closed,
@@ -117,12 +121,16 @@ async fn read<S: AsyncRead>(mut reader: ReadHalf<S>, ends: Ends) -> Closed {
 }
 
 /// Reads a frame, and the piece that it announces.
-async fn receive<S: AsyncRead>(reader: &mut ReadHalf<S>) -> Result<Option<Incoming>, Closed> {
+async fn receive<S: AsyncRead>(
+    reader: &mut ReadHalf<S>,
+    limits: &Limits,
+) -> Result<Option<Incoming>, Closed> {
     Ok(match frame::read(reader).await? {
         Frame::Alive => None,
         Frame::Message(body) => Some(Incoming::Message(body)),
         Frame::Piece { task, piece, length } => {
-            let bytes = frame::read_bytes(reader, length).await?;
+            let limit = limits.share(Use::Download, task);
+            let bytes = frame::read_bytes(reader, length, limit.as_ref()).await?;
             Some(Incoming::Piece { task, piece, bytes })
         }
     })

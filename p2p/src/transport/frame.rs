@@ -11,7 +11,10 @@ use tokio::{
 };
 
 use super::{Closed, Outgoing, Refused};
-use crate::{PieceLayout, TaskId};
+use crate::{
+    PieceLayout, TaskId,
+    rate::{STEP, Share},
+};
 
 /// Longest message in bytes.
 const LONGEST: usize = 1 << 20;
@@ -70,7 +73,7 @@ pub(super) async fn read(reader: &mut (impl AsyncRead + Unpin)) -> Result<Frame,
     if len > LONGEST {
         return Err(Closed::Broken(format!("a message of {len} bytes")));
     }
-    let bytes = read_bytes(reader, len).await?;
+    let bytes = read_bytes(reader, len, None).await?;
     decode(bytes)
 }
 
@@ -90,17 +93,26 @@ fn decode(bytes: Bytes) -> Result<Frame, Closed> {
     }
 }
 
-/// Reads exactly `len` bytes.
-pub(super) async fn read_bytes(reader: &mut (impl AsyncRead + Unpin), len: usize) -> Result<Bytes, Closed> {
+/// Reads exactly `len` bytes, as fast as `limit` lets them come.
+pub(super) async fn read_bytes(
+    reader: &mut (impl AsyncRead + Unpin),
+    len: usize,
+    limit: Option<&Share>,
+) -> Result<Bytes, Closed> {
     let mut bytes = BytesMut::with_capacity(len.min(ROOM));
     while bytes.len() < len {
         let missing = len - bytes.len();
         if bytes.len() == bytes.capacity() {
             bytes.reserve(missing.min(bytes.len().max(ROOM)));
         }
-        let mut part = (&mut *reader).take(missing as u64);
-        if progress(part.read_buf(&mut bytes)).await?.map_err(failed)? == 0 {
+        let most = limit.map_or(missing, |_| missing.min(STEP as usize));
+        let mut part = (&mut *reader).take(most as u64);
+        let read = progress(part.read_buf(&mut bytes)).await?.map_err(failed)?;
+        if read == 0 {
             return Err(Closed::Failed("ended in the middle of a frame".to_owned()));
+        }
+        if let Some(limit) = limit {
+            limit.take(u32::try_from(read).unwrap_or(STEP)).await;
         }
     }
     Ok(bytes.freeze())
@@ -144,7 +156,7 @@ mod tests {
         assert_eq!(now(read(&mut rest)), Ok(Frame::Alive));
         let piece = Frame::Piece { task: TaskId::from_bytes([1; 32]), piece: 9, length: 300_000 };
         assert_eq!(now(read(&mut rest)), Ok(piece));
-        assert_eq!(now(read_bytes(&mut rest, 300_000)).unwrap(), vec![7; 300_000]);
+        assert_eq!(now(read_bytes(&mut rest, 300_000, None)).unwrap(), vec![7; 300_000]);
         assert_eq!(now(read(&mut rest)), Err(Closed::There));
     }
 

@@ -31,7 +31,7 @@ use super::{
     outbox::Item,
     tcp::{self, DIAL, DialFailed, Met},
 };
-use crate::{Identity, NodeId, TaskId, identity::IdentityError};
+use crate::{Identity, NodeId, TaskId, identity::IdentityError, rate::Limits};
 use slots::{Dial, Opened, Slots};
 
 /// Events that wait; when as many do, nothing more is read from the network.
@@ -46,6 +46,8 @@ pub struct PoolConfig {
     pub role: Role,
     /// Most connections at a time.
     pub connections: usize,
+    /// How fast pieces may come.
+    pub limits: Limits,
 }
 
 /// Why nobody was met at an address.
@@ -80,6 +82,7 @@ struct Shared {
     greeting: Bytes,
     slots: Mutex<Slots>,
     events: mpsc::Sender<Event>,
+    limits: Limits,
     tasks: TaskTracker,
     stop: CancellationToken,
     began: Instant,
@@ -104,6 +107,7 @@ impl Pool {
             identity,
             greeting: frame::encode(Body::Hello(hello)).expect("a greeting is short"),
             events,
+            limits: config.limits,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             began: Instant::now(),
@@ -239,7 +243,8 @@ impl Shared {
             return Closed::Here;
         }
         let (events, began) = (self.events.clone(), self.began);
-        let ends = Ends { node, outbox: link.outbox, events, stop: link.stop, used: link.used, began };
+        let (limits, slots::Link { outbox, stop, used, .. }) = (self.limits.clone(), link);
+        let ends = Ends { node, outbox, events, stop, used, began, limits };
         connection::serve(stream, ends).await
     }
 

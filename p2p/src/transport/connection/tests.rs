@@ -27,6 +27,7 @@ fn serve_on(stream: DuplexStream) -> (Arc<Outbox>, Stop, mpsc::Receiver<Event>, 
         stop: stop.clone(),
         used: Used::default(),
         began,
+        limits: Limits::default(),
     };
     (outbox, stop, events, tokio::spawn(serve(stream, ends)))
 }

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::{conformance::conforms, *};
-use crate::{ClusterSecret, Identity};
+use crate::{ClusterSecret, Identity, rate::Limits};
 
 /// Nodes of one cluster on the loopback.
 struct Loopback {
@@ -26,8 +26,12 @@ impl Loopback {
     async fn pool_as(&self, identity: Identity) -> (Pool, mpsc::Receiver<Event>, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let config =
-            PoolConfig { build: "test".to_owned(), role: peer::Role::Peer, connections: self.connections };
+        let config = PoolConfig {
+            build: "test".to_owned(),
+            role: peer::Role::Peer,
+            connections: self.connections,
+            limits: Limits::default(),
+        };
         let (pool, events) = Pool::start(identity, listener, config).unwrap();
         (pool, events, address)
     }
