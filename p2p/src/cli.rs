@@ -78,6 +78,9 @@ pub struct PeerArgs {
     /// Bytes of the disk that stay free [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "SHOAL_P2PD_KEEP_FREE")]
     pub keep_free: Option<String>,
+    /// Leave a blob that no program has read for so long; its pieces stay while there is room [default: 1800]
+    #[arg(long, value_name = "SECONDS", env = "SHOAL_P2PD_IDLE")]
+    pub idle: Option<u64>,
     /// Bytes per second: upload=RATE, download=RATE, origin=RATE, prefetch=RATE, and task.upload=RATE and so on for each
     /// blob; RATE is like 100MiB, or none; may be given several times
     #[arg(long = "limit", value_name = "USE=RATE", env = "SHOAL_P2PD_LIMITS", value_delimiter = ',')]

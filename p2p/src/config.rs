@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::unistd::Group;
@@ -19,6 +20,7 @@ const LISTEN: &str = "0.0.0.0:4700";
 const SOCKET: &str = "/run/shoal/p2pd.sock";
 const BUDGET: u64 = 16 << 30;
 const KEEP_FREE: u64 = 1 << 30;
+const IDLE: u64 = 1800;
 /// Longest path of a unix socket.
 const SOCKET_PATH: usize = 107;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub share: Vec<String>,
     /// Room for pieces.
     pub budget: Budget,
+    /// A blob that nobody reads is left after so long.
+    pub idle: Duration,
     /// Bytes per second.
     pub limits: Vec<Setting>,
     /// Directories of `<host>/hosts.toml`.
@@ -78,6 +82,7 @@ impl Config {
                 bytes: keys.parsed(args.budget, "budget", size::parse).unwrap_or(BUDGET),
                 keep_free: keys.parsed(args.keep_free, "keep_free", size::parse).unwrap_or(KEEP_FREE),
             },
+            idle: Duration::from_secs(keys.or_default(args.idle, "idle", || IDLE)),
             limits: keys.limits(args.limits),
             hosts_dirs: keys.list(args.hosts_dirs, "hosts_dirs", || ClientOptions::default().hosts_dirs),
             allow_link_local: keys.or_default(
@@ -98,6 +103,9 @@ impl Config {
         if self.socket.as_os_str().len() > SOCKET_PATH - 20 || !self.socket.is_absolute() {
             let path = self.socket.display();
             problems.push(format!("socket: {path} is not an absolute path, or too long for a socket"));
+        }
+        if self.idle.is_zero() {
+            problems.push("idle: at least a second".to_owned());
         }
         for pattern in &self.share {
             let name = pattern.strip_suffix('*').unwrap_or(pattern);
@@ -128,6 +136,7 @@ impl Config {
         set("share", self.share.clone().into());
         set("budget", self.budget.bytes.to_string().into());
         set("keep_free", self.budget.keep_free.to_string().into());
+        set("idle", i64::try_from(self.idle.as_secs()).unwrap_or(i64::MAX).into());
         set("limits", self.limits.iter().map(ToString::to_string).collect::<Vec<_>>().into());
         set("hosts_dirs", paths(&self.hosts_dirs));
         set("allow_link_local", self.allow_link_local.into());

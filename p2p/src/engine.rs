@@ -6,6 +6,7 @@
 
 mod actor;
 mod check;
+mod life;
 mod messages;
 mod origin;
 mod owned;
@@ -117,7 +118,7 @@ enum Command {
         /// Of what is here of a blob without a list.
         claims: Vec<Claim>,
         origin: Arc<dyn Origin>,
-        opened: oneshot::Sender<()>,
+        opened: oneshot::Sender<Arc<Held>>,
     },
     Want {
         task: TaskId,
@@ -138,9 +139,14 @@ pub struct Engine {
     actor: Option<JoinHandle<()>>,
 }
 
-/// A blob that the node takes part in.
+/// As long as somebody has it, the node takes part in a task.
+#[derive(Debug)]
+struct Held;
+
+/// A blob that the node takes part in, until a moment after the last of these is gone.
 #[derive(Debug, Clone)]
 pub struct Blob {
+    _held: Arc<Held>,
     task: TaskId,
     stored: Arc<Stored>,
     commands: mpsc::Sender<Command>,
@@ -173,8 +179,8 @@ impl Engine {
         let (opened, is_open) = oneshot::channel();
         let command = Command::Open { content, stored: Arc::clone(&stored), claims, origin, opened };
         self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
-        is_open.await.map_err(|_| P2pError::Stopping)?;
-        Ok(Blob { task, stored, commands: self.commands.clone() })
+        let held = is_open.await.map_err(|_| P2pError::Stopping)?;
+        Ok(Blob { _held: held, task, stored, commands: self.commands.clone() })
     }
 
     /// Ends the work, and returns when it has ended.

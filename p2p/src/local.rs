@@ -4,6 +4,7 @@
 //! PUT  /v1/blobs/{digest}/pieces?repository=HOST/NAME     the list of the blob's pieces: {"list": "<its BLAKE3>"}
 //! GET  /v1/blobs/{digest}?list=BLAKE3                     a range of the blob (Range, X-Shoal-Priority)
 //! GET  /v1/blobs/{digest}/pieces?list=BLAKE3              which of them are here: {"pieces": N, "here": [[first, last], …]}
+//! DELETE /v1/blobs/{digest}                               nobody here reads it any more
 //! GET  /v1/limits                                         {"limits": ["upload=none", "task.upload=1048576", …]}
 //! PUT  /v1/limits                                         the same with those that change, from now on
 //! GET  /v1/status                                         this node, the members it sees, what it shares
@@ -41,6 +42,8 @@ use crate::{
     source::RegistryOrigin,
 };
 
+/// Least time between two looks at what nobody reads.
+const SWEEP: Duration = Duration::from_millis(500);
 /// Longest time for one call.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// Largest list of pieces: that of the most pieces a blob may have.
@@ -94,6 +97,14 @@ impl Local {
         self.engine.stop().await;
     }
 
+    /// Leaves, again and again, what nobody has read for `idle`: its pieces stay, as long as there is room for them.
+    pub async fn close_idle(&self, idle: Duration) {
+        loop {
+            tokio::time::sleep((idle / 4).max(SWEEP)).await;
+            self.blobs().retain(|_, opened| opened.origin.idle() < idle);
+        }
+    }
+
     fn blobs(&self) -> MutexGuard<'_, Blobs> {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,7 +113,7 @@ impl Local {
 /// The calls.
 pub fn router(local: Arc<Local>) -> Router {
     Router::new()
-        .route("/v1/blobs/{digest}", get(handlers::read))
+        .route("/v1/blobs/{digest}", get(handlers::read).delete(handlers::close))
         .route(
             "/v1/blobs/{digest}/pieces",
             put(handlers::pieces).get(handlers::here).layer(DefaultBodyLimit::max(LARGEST_LIST)),

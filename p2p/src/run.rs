@@ -132,7 +132,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let local = Local::new(Engine::start(parts), client, rights, limits, Node { id, members });
     let local = Arc::new(local);
     tracing::info!(node = %id, address = %advertise, socket = %config.socket.display(), "serving");
-    let served = answer(socket, &local, stop).await;
+    let served = tokio::select! {
+        served = answer(socket, &local, stop) => served,
+        () = local.close_idle(config.idle) => Ok(()),
+    };
     tracing::info!("ending");
     end(membership, local, pool).await;
     served

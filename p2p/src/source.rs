@@ -38,6 +38,8 @@ pub struct RegistryOrigin {
 struct Readers {
     next: u64,
     reading: Vec<Reader>,
+    /// When somebody last began or ended to read.
+    used: Option<Instant>,
     /// When all who read were refused, if nobody else has come since.
     refused: Option<Instant>,
 }
@@ -60,13 +62,22 @@ impl RegistryOrigin {
     /// The blob `digest` (`sha256:…`) of `repository`.
     #[must_use]
     pub fn new(client: Client, repository: Repository, digest: String) -> Self {
-        Self { client, repository, digest, readers: Mutex::default() }
+        let readers = Mutex::new(Readers { used: Some(Instant::now()), ..Readers::default() });
+        Self { client, repository, digest, readers }
     }
 
     /// Whose rights count.
     #[must_use]
     pub const fn repository(&self) -> &Repository {
         &self.repository
+    }
+
+    /// How long nobody has read.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        let readers = self.readers();
+        let since = readers.used.filter(|_| readers.reading.is_empty());
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Fetches on behalf of a reader with this credential, until what is returned is dropped.
@@ -83,7 +94,7 @@ impl RegistryOrigin {
         });
         let number = readers.next;
         readers.next += 1;
-        readers.refused = None;
+        (readers.refused, readers.used) = (None, Some(Instant::now()));
         readers.reading.push(Reader { number, by });
         Reading { origin: Arc::clone(self), number }
     }
@@ -146,7 +157,9 @@ impl RegistryOrigin {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.origin.readers().reading.retain(|reader| reader.number != self.number);
+        let mut readers = self.origin.readers();
+        readers.reading.retain(|reader| reader.number != self.number);
+        readers.used = Some(Instant::now());
     }
 }
 

@@ -52,6 +52,13 @@ impl Wants {
         self.rest.remove(piece).then_some(Priority::Background)
     }
 
+    /// Takes out all but these.
+    pub(crate) fn keep(&mut self, pieces: &PieceBitmap) {
+        let others: Vec<_> =
+            self.in_order().map(|(piece, _)| piece).filter(|piece| !pieces.contains(*piece)).collect();
+        others.into_iter().for_each(|piece| _ = self.remove(piece));
+    }
+
     /// How urgent a piece is, if it is wanted.
     #[must_use]
     pub(crate) fn priority(&self, piece: PieceIndex) -> Option<Priority> {

@@ -11,7 +11,7 @@ use p2p_api::peer::Body;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +29,6 @@ use crate::{
     transport::{Event, Lane, Outgoing, Refused, Transport},
 };
 
-/// Time between two looks at what time alone changes.
-const TICK: Duration = Duration::from_millis(10);
 /// An owner that could not be reached is passed over for so long.
 const PASSED_OVER: Duration = Duration::from_secs(5);
 /// Owners of a task that are tried, the best first.
@@ -65,8 +63,10 @@ pub(super) struct Actor {
     pub(super) owned: OwnedTasks,
     pub(super) uploads: UploadQueue,
     pub(super) sending: Sending,
-    limits: Limits,
-    unreachable: HashMap<NodeId, Duration>,
+    pub(super) limits: Limits,
+    /// When anything last happened but that time went by.
+    pub(super) happened: Duration,
+    pub(super) unreachable: HashMap<NodeId, Duration>,
     pub(super) work: JoinSet<Done>,
     began: Instant,
     pub(super) random: fastrand::Rng,
@@ -88,6 +88,7 @@ impl Actor {
             uploads: UploadQueue::default(),
             sending: Sending::default(),
             limits: parts.limits,
+            happened: Duration::ZERO,
             unreachable: HashMap::new(),
             work: JoinSet::new(),
             began: Instant::now(),
@@ -97,10 +98,10 @@ impl Actor {
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
         let Some(mut events) = self.events.take() else { return };
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticked = Instant::now();
         loop {
-            let idle = self.is_idle();
+            let (idle, next) = (self.is_idle(), ticked + self.until_tick());
+            let mut happened = true;
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(command) = commands.recv() => self.command(command),
@@ -110,7 +111,14 @@ impl Actor {
                     Err(error) => tracing::error!("work on a piece has ended badly: {error}"),
                 },
                 Ok(()) = self.members.changed() => self.members_changed(),
-                _ = ticks.tick(), if !idle => self.tick(),
+                () = sleep_until(next), if !idle => {
+                    ticked = Instant::now();
+                    happened = false;
+                    self.tick();
+                }
+            }
+            if happened {
+                self.happened = self.now();
             }
             self.settle();
         }
@@ -121,38 +129,22 @@ impl Actor {
         self.began.elapsed()
     }
 
-    fn is_idle(&self) -> bool {
-        !self.owned.is_busy() && self.swarms.is_empty()
-    }
-
-    fn tick(&mut self) {
-        let now = self.now();
-        self.owned.tick(now);
-        for (id, swarm) in &mut self.swarms {
-            swarm.prune();
-            self.stirred.insert(*id);
-        }
-        if self.unreachable.values().any(|until| *until <= now) {
-            self.unreachable.retain(|_, until| *until > now);
-            self.members_changed();
-        }
-        self.upload();
-    }
-
     fn command(&mut self, command: Command) {
         match command {
             Command::Open { content, stored, claims, origin, opened } => {
                 let task = stored.task();
-                if let Some(swarm) = self.swarms.get_mut(&task) {
-                    swarm.origin = origin;
-                } else {
+                let known = self.swarms.contains_key(&task);
+                if !known {
+                    let origin = Arc::clone(&origin);
                     let mut swarm = Swarm::new(content, stored, origin, self.random.u64(..));
                     claims.into_iter().for_each(|claim| _ = swarm.provisional.stored(claim));
                     self.swarms.insert(task, swarm);
                     self.find_owner(task);
                 }
+                let Some(swarm) = self.swarms.get_mut(&task) else { return };
+                swarm.origin = origin;
                 // Who does not wait any more needs no answer.
-                opened.send(()).ok();
+                opened.send(swarm.hold()).ok();
             }
             Command::Want { task, pieces, priority, until, done } => match self.swarms.get_mut(&task) {
                 Some(swarm) => {
@@ -223,7 +215,7 @@ impl Actor {
         }
     }
 
-    fn send(&mut self, task: TaskId, action: Action) {
+    pub(super) fn send(&mut self, task: TaskId, action: Action) {
         let owner = self.swarms.get(&task).and_then(|swarm| swarm.owner);
         match (wire::message(task, action), owner) {
             (Some((Some(partner), body)), _) => self.say(partner, body),
@@ -293,7 +285,7 @@ impl Actor {
         }
     }
 
-    fn members_changed(&mut self) {
+    pub(super) fn members_changed(&mut self) {
         let tasks: Vec<_> = self.swarms.keys().copied().collect();
         tasks.into_iter().for_each(|task| self.find_owner(task));
     }

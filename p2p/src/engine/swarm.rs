@@ -1,10 +1,14 @@
 //! One task of the engine: its state machine, its pieces, and who waits for them.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
-use super::{Content, Origin, Until};
+use super::{Content, Held, Origin, Until};
 use crate::{
     NodeId, P2pError, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId,
     peer::{Provisional, Task},
@@ -13,6 +17,9 @@ use crate::{
 
 /// Failures of the origin in a row before those who wait are told.
 const FAILURES: u32 = 8;
+
+/// A task that nobody holds goes on for so long: whoever comes back finds its partners.
+const LINGER: Duration = Duration::from_secs(3);
 
 /// One task.
 #[derive(Debug)]
@@ -30,6 +37,11 @@ pub(super) struct Swarm {
     pub(super) greeted: HashSet<NodeId>,
     waiting: Vec<Waiting>,
     failures: u32,
+    held: Weak<Held>,
+    /// Since when nobody has held it.
+    unheld: Option<Duration>,
+    /// When it is looked at next though nothing happens.
+    pub(super) next_look: Duration,
 }
 
 #[derive(Debug)]
@@ -55,7 +67,29 @@ impl Swarm {
             greeted: HashSet::new(),
             waiting: Vec::new(),
             failures: 0,
+            held: Weak::new(),
+            unheld: None,
+            next_look: Duration::ZERO,
         }
+    }
+
+    /// Somebody holds it from now on.
+    pub(super) fn hold(&mut self) -> Arc<Held> {
+        self.unheld = None;
+        self.held.upgrade().unwrap_or_else(|| {
+            let held = Arc::new(Held);
+            self.held = Arc::downgrade(&held);
+            held
+        })
+    }
+
+    /// Whether nobody has held it for a while.
+    pub(super) fn is_left(&mut self, now: Duration) -> bool {
+        if self.held.strong_count() > 0 {
+            self.unheld = None;
+            return false;
+        }
+        now.saturating_sub(*self.unheld.get_or_insert(now)) >= LINGER
     }
 
     pub(super) fn layout(&self) -> PieceLayout {
@@ -146,10 +180,26 @@ impl Swarm {
         for waits in self.waiting.drain(..) {
             drop(waits.done.send(Err(error.clone())));
         }
+        self.want_less();
     }
 
-    /// Forgets those who wait no more.
+    /// Forgets those who wait no more, and what only they wanted.
     pub(super) fn prune(&mut self) {
+        let before = self.waiting.len();
         self.waiting.retain(|waits| !waits.done.is_closed());
+        if self.waiting.len() < before {
+            self.want_less();
+        }
+    }
+
+    fn want_less(&mut self) {
+        let mut waited_for = PieceBitmap::empty(self.layout());
+        for waits in &self.waiting {
+            if self.is_whole() && waits.until == Until::Checked {
+                return;
+            }
+            waits.pieces.iter().for_each(|piece| _ = waited_for.insert(piece));
+        }
+        self.task.want_only(&waited_for);
     }
 }

@@ -114,6 +114,10 @@ pub(super) fn join(task: TaskId, layout: PieceLayout, have: &PieceBitmap, holdin
 }
 
 /// The message that an instruction is. Nodes whose address is not known are left out.
+pub(super) fn leave(task: TaskId) -> Body {
+    Body::Leave(peer::Leave { task: bytes(task) })
+}
+
 pub(super) fn instruction(task: TaskId, instruction: Instruction, members: &Members) -> Body {
     let named = |node: NodeId| {
         let address = members.get(&node).map(ToString::to_string).unwrap_or_default();

@@ -127,6 +127,21 @@ pub(super) async fn read(
     }
 }
 
+/// Leaves a blob: its pieces stay, and go when there is no room for them. Reads under way end well.
+pub(super) async fn close(State(local): State<Arc<Local>>, Path(digest): Path<String>) -> Response {
+    let Some(blob) = parse_digest(&digest) else {
+        return refuse(StatusCode::BAD_REQUEST, "not a sha256 digest");
+    };
+    let mut blobs = local.blobs();
+    let before = blobs.len();
+    blobs.retain(|(other, _), _| *other != blob);
+    if blobs.len() < before {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        refuse(StatusCode::NOT_FOUND, "no such blob is read here")
+    }
+}
+
 /// Why a call gets nothing.
 struct Refusal(StatusCode, String);
 
@@ -154,8 +169,16 @@ fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Opened, Refusal
     let names = names.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "not a digest".into()))?;
     let unknown = || Refusal(StatusCode::NOT_FOUND, "the list of its pieces is not known".into());
     let opened = local.blobs().get(&names).cloned().ok_or_else(unknown)?;
-    may_read(local, opened.origin.repository(), digest)?;
-    Ok(opened)
+    match may_read(local, opened.origin.repository(), digest) {
+        Ok(()) => Ok(opened),
+        Err(refusal) => {
+            // What is not shared any more is not passed on either.
+            if refusal.0 == StatusCode::FORBIDDEN {
+                local.blobs().remove(&names);
+            }
+            Err(refusal)
+        }
+    }
 }
 
 /// This node, the members it sees, and what it shares.

@@ -32,6 +32,11 @@ struct Scene {
 }
 
 async fn scene(nodes: u8) -> Scene {
+    scene_with(nodes, u64::MAX).await
+}
+
+/// Nodes that store so many bytes each.
+async fn scene_with(nodes: u8, budget: u64) -> Scene {
     let mut blob = vec![0; 5 * PieceLayout::MIN_SIZE as usize + 99];
     fastrand::Rng::with_seed(3).fill(&mut blob);
     let mut lister = PieceLister::with_size(PieceLayout::MIN_SIZE).unwrap();
@@ -46,7 +51,7 @@ async fn scene(nodes: u8) -> Scene {
     let nodes = (1..=nodes).map(|node| {
         let rate = Rate::per_second((1 << 30).try_into().unwrap());
         let (transport, events) = network.attach(NodeId([node; 32]), Uplink { up: rate, down: rate });
-        let budget = Budget { bytes: u64::MAX, keep_free: 0 };
+        let budget = Budget { bytes: budget, keep_free: 0 };
         let store = Arc::new(Store::open(&dir.path().join(node.to_string()), budget).unwrap());
         let transport = Arc::new(transport);
         let engine = Engine::start(Parts {
@@ -192,4 +197,58 @@ async fn a_reader_s_credential_fetches_for_it_and_is_gone_with_it() {
     assert_eq!(scene.get(0, last).await.0, StatusCode::UNAUTHORIZED, "no credential outlives its reader");
     assert!(scene.registry.requests().iter().all(|request| request.authorization.is_none()));
     assert_eq!(scene.get_by(None).await, StatusCode::PARTIAL_CONTENT, "what is here is shared");
+}
+
+impl Scene {
+    /// Reads the blob, piece by piece, until something is refused.
+    async fn get_all(&self, node: usize) -> StatusCode {
+        for (number, piece) in self.blob.chunks(PieceLayout::MIN_SIZE as usize).enumerate() {
+            let start = number * PieceLayout::MIN_SIZE as usize;
+            let (status, bytes) = self.get(node, &format!("bytes={start}-{}", start + piece.len() - 1)).await;
+            if status != StatusCode::PARTIAL_CONTENT {
+                return status;
+            }
+            assert!(bytes == piece);
+        }
+        StatusCode::PARTIAL_CONTENT
+    }
+}
+
+#[tokio::test]
+async fn a_blob_that_is_closed_makes_room_for_the_next_and_comes_again() {
+    let mut scene = scene_with(2, 8 * u64::from(PieceLayout::MIN_SIZE)).await;
+    assert_eq!(scene.put(0, "shared", &scene.list).await.0, StatusCode::OK);
+    assert_eq!(scene.get_all(0).await, StatusCode::PARTIAL_CONTENT);
+    let first = (scene.digest.clone(), scene.list.clone(), scene.blob.clone());
+    // Another one, for which there is no room beside it.
+    fastrand::Rng::with_seed(4).fill(&mut scene.blob);
+    let mut lister = PieceLister::with_size(PieceLayout::MIN_SIZE).unwrap();
+    lister.update(&scene.blob);
+    scene.list = lister.finish().unwrap().encode();
+    scene.digest = scene.registry.put_blob(scene.blob.clone());
+    assert_eq!(scene.put(0, "shared", &scene.list).await.0, StatusCode::OK);
+    assert_eq!(scene.get_all(0).await, StatusCode::INSUFFICIENT_STORAGE, "the first is in use");
+
+    let close = |digest: &str| Request::delete(format!("/v1/blobs/{digest}")).body(Body::empty()).unwrap();
+    assert_eq!(scene.call(0, close(&first.0)).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(scene.call(0, close(&first.0)).await.0, StatusCode::NOT_FOUND);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = scene.get_all(0).await;
+        if status == StatusCode::PARTIAL_CONTENT {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{status}: nothing was evicted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(scene.call(0, close(&scene.digest)).await.0, StatusCode::NO_CONTENT);
+    (scene.digest, scene.list, scene.blob) = first;
+    assert_eq!(scene.get_all(0).await, StatusCode::NOT_FOUND);
+    assert_eq!(scene.put(0, "shared", &scene.list).await.0, StatusCode::OK);
+    let (status, here) = {
+        let uri = format!("/v1/blobs/{}/pieces?list={}", scene.digest, blake3::hash(&scene.list).to_hex());
+        scene.call(0, Request::get(uri).body(Body::empty()).unwrap()).await
+    };
+    let here = String::from_utf8(here).unwrap();
+    assert!(status == StatusCode::OK && here.contains("\"here\":[]"), "the oldest went: {here}");
 }

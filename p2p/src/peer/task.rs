@@ -109,6 +109,11 @@ impl Task {
         self.outbox.ask(priority, missing.into_iter().filter(unknown).collect(), false);
     }
 
+    /// Of what was wanted only these are still.
+    pub fn want_only(&mut self, pieces: &PieceBitmap) {
+        self.wants.keep(pieces);
+    }
+
     /// The owner named nodes of the swarm.
     pub fn introduced(&mut self, nodes: &[NodeId]) {
         let room = TARGET.saturating_sub(self.partners.len());

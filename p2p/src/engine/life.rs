@@ -1,0 +1,64 @@
+//! What time alone changes: late answers, tasks that nobody holds.
+
+use std::time::Duration;
+
+use super::{actor::Actor, wire};
+use crate::{TaskId, peer::Action};
+
+/// Time between two looks at what time alone changes.
+const TICK: Duration = Duration::from_millis(10);
+/// As much while nothing is wanted and nothing has happened for [`CALM`].
+const CALM_TICK: Duration = Duration::from_millis(250);
+/// What comes of an event comes within this time.
+const CALM: Duration = Duration::from_millis(200);
+/// Time between two looks at a task that wants nothing.
+const LOOK: Duration = Duration::from_millis(50);
+impl Actor {
+    pub(super) fn is_idle(&self) -> bool {
+        !self.owned.is_busy() && self.swarms.is_empty()
+    }
+
+    /// Time from one tick to the next.
+    pub(super) fn until_tick(&self) -> Duration {
+        let calm = self.now().saturating_sub(self.happened) > CALM;
+        let satisfied = || self.swarms.values().all(|swarm| swarm.task.is_satisfied());
+        if calm && satisfied() { CALM_TICK } else { TICK }
+    }
+
+    pub(super) fn tick(&mut self) {
+        let now = self.now();
+        self.owned.tick(now);
+        let mut left = Vec::new();
+        for (id, swarm) in &mut self.swarms {
+            swarm.prune();
+            if !swarm.task.is_satisfied() || swarm.next_look <= now {
+                swarm.next_look = now + LOOK;
+                self.stirred.insert(*id);
+            }
+            if swarm.is_left(now) {
+                left.push(*id);
+            }
+        }
+        left.into_iter().for_each(|task| self.leave(task));
+        if self.unreachable.values().any(|until| *until <= now) {
+            self.unreachable.retain(|_, until| *until > now);
+            self.members_changed();
+        }
+        self.upload();
+    }
+
+    /// Takes part in a task no more.
+    fn leave(&mut self, task: TaskId) {
+        let Some(swarm) = self.swarms.remove(&task) else { return };
+        tracing::debug!(%task, "nobody holds it any more");
+        for node in swarm.greeted {
+            self.send(task, Action::Part(node));
+        }
+        match swarm.owner {
+            Some(owner) if owner == self.me => self.tell_owned(self.me, wire::leave(task)),
+            Some(owner) => self.say(owner, wire::leave(task)),
+            None => {}
+        }
+        self.limits.forget(task);
+    }
+}
