@@ -22,6 +22,9 @@ struct Cli {
     /// The registry's rate in links of a node
     #[arg(long, default_value_t = 20)]
     origin: u64,
+    /// Rate of a node's link, each way, in Mbit/s: two cores carry 64 nodes at 5
+    #[arg(long, default_value_t = 5)]
+    rate: u64,
     /// Rounds of each measurement
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -36,6 +39,6 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     std::fs::create_dir_all(&cli.output)?;
-    let rows = measure::measure(cli.rounds, &cli.nodes, cli.origin)?;
+    let rows = measure::measure(cli.rounds, &cli.nodes, (cli.rate * 1_000_000, cli.origin))?;
     report::show("p2p", &rows, &cli.output)
 }

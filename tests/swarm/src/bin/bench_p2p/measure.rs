@@ -25,18 +25,16 @@ use integration_tests::{
 /// The shape of the 200 MB test of the Dragonfly v1 paper, scaled down: as many pieces, slower links.
 const PIECES: usize = 200;
 const PIECE: u32 = 64 << 10;
-/// 64 nodes at this rate are what two cores can carry.
-const RATE: u64 = 10_000_000;
 /// What a lazy start reads of an image, in an order that all nodes know.
 const LAZY: (usize, usize) = (100, 1600);
 
-/// Measures one bed after another. The origin's rate is in links of a node.
-pub(super) fn measure(rounds: usize, sizes: &[usize], origin: u64) -> Result<Vec<Row>> {
+/// Measures one bed after another, with links of that many bits per second, the origin's of that many of a node's.
+pub(super) fn measure(rounds: usize, sizes: &[usize], rates: (u64, u64)) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (at, nodes) in sizes.iter().enumerate() {
         let (nodes, last) = (*nodes, at + 1 == sizes.len());
         // Each bed has its own thread, which is its hub.
-        let measured = thread::spawn(move || Bench::start(nodes, origin)?.run(rounds, last)).join();
+        let measured = thread::spawn(move || Bench::start(nodes, rates)?.run(rounds, last)).join();
         rows.extend(measured.map_err(|_| anyhow::anyhow!("the bed of {nodes} nodes panicked"))??);
     }
     Ok(rows)
@@ -47,6 +45,8 @@ struct Bench {
     pids: Vec<Pid>,
     nodes: usize,
     origin: u64,
+    /// Of each node's link, in bits per second.
+    rate: u64,
     seed: u64,
 }
 
@@ -79,16 +79,16 @@ struct Trouble {
 }
 
 impl Bench {
-    fn start(nodes: usize, origin: u64) -> Result<Self> {
-        let bed = SwarmBed::start(nodes, Rates { node: RATE, origin: RATE * origin })?;
+    fn start(nodes: usize, (rate, origin): (u64, u64)) -> Result<Self> {
+        let bed = SwarmBed::start(nodes, Rates { node: rate, origin: rate * origin })?;
         let pids = bed.on_all(|node| Ok(node.pid()))?;
-        Ok(Self { bed, pids, nodes, origin, seed: 0 })
+        Ok(Self { bed, pids, nodes, origin, rate, seed: 0 })
     }
 
     fn run(mut self, rounds: usize, with_trouble: bool) -> Result<Vec<Row>> {
         let (nodes, origin) = (self.nodes, self.origin);
         let name = |what: &str| format!("{nodes} nodes, origin {origin}x: {what}");
-        let line = seconds(line_time(PIECES));
+        let line = seconds(self.line_time());
         let idle = self.memory()?;
         let one = seconds(median_of(rounds, || Ok(self.spread(1, Trouble::default())?.last()))?);
         let cpu = self.cpu_time()?;
@@ -163,7 +163,7 @@ impl Bench {
         let blob = self.bed.publish(self.seed, pieces, PIECE)?;
         let len = blob.bytes.len().min(wanted * PIECE as usize);
         let healthy = readers - trouble.slow - trouble.killed;
-        self.limit(healthy..healthy + trouble.slow, RATE / 10)?;
+        self.limit(healthy..healthy + trouble.slow, self.rate / 10)?;
         let before = self.bed.relay.received();
         let read = blob.clone();
         let work = move |node: &mut P2pd| {
@@ -174,7 +174,7 @@ impl Bench {
         };
         let reads: Vec<_> = self.bed.nodes[..readers].iter().map(|node| node.begin(work.clone())).collect();
         if trouble.killed > 0 {
-            let (began, line) = (Instant::now(), line_time(PIECES));
+            let (began, line) = (Instant::now(), self.line_time());
             wait_for("half of the time", line, || Ok((began.elapsed() > line / 2).then_some(())))?;
             for pid in &self.pids[readers - trouble.killed..readers] {
                 kill(*pid, Signal::SIGKILL)?;
@@ -187,7 +187,7 @@ impl Bench {
                 finished.push(outcome.with_context(|| format!("node {at}"))?);
             }
         }
-        self.limit(healthy..healthy + trouble.slow, RATE)?;
+        self.limit(healthy..healthy + trouble.slow, self.rate)?;
         finished.sort();
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
         let copies = (self.bed.relay.received() - before) as f64 / len as f64;
@@ -201,7 +201,7 @@ impl Bench {
 
     #[allow(clippy::cast_precision_loss, reason = "rates are small")]
     fn simulate(&self) -> Outcome {
-        let rate = RATE as f64 / 8.0;
+        let rate = self.rate as f64 / 8.0;
         swarm::run(&Scene {
             nodes: self.nodes,
             pieces: u32::try_from(PIECES).expect("few"),
@@ -212,10 +212,15 @@ impl Bench {
         })
     }
 
+    /// How long a link takes for a blob.
+    fn line_time(&self) -> Duration {
+        Duration::from_micros(PIECES as u64 * u64::from(PIECE) * 8 * 1_000_000 / self.rate)
+    }
+
     /// Seconds that all nodes need where each asks the registry.
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     fn each_for_itself(&self) -> f64 {
-        seconds(line_time(PIECES)) * (self.nodes as f64 / self.origin as f64).max(1.0)
+        seconds(self.line_time()) * (self.nodes as f64 / self.origin as f64).max(1.0)
     }
 
     /// What the processes have used so far.
@@ -244,10 +249,6 @@ impl Bench {
         ensure!(kilobytes > 0, "no process has memory");
         Ok(kilobytes as f64 / 1e3 / self.pids.len() as f64)
     }
-}
-
-fn line_time(pieces: usize) -> Duration {
-    Duration::from_micros(pieces as u64 * u64::from(PIECE) * 8 * 1_000_000 / RATE)
 }
 
 fn seconds(time: Duration) -> f64 {
