@@ -22,8 +22,8 @@ struct Cli {
     /// The registry's rate in links of a node
     #[arg(long, default_value_t = 20)]
     origin: u64,
-    /// Rate of a node's link, each way, in Mbit/s: two cores carry 64 nodes at 5
-    #[arg(long, default_value_t = 5)]
+    /// Rate of a node's link, each way, in Mbit/s: two cores carry 64 nodes at 10
+    #[arg(long, default_value_t = 10)]
     rate: u64,
     /// Rounds of each measurement
     #[arg(long, default_value_t = 3)]

@@ -24,7 +24,8 @@ use integration_tests::{
 
 /// The shape of the 200 MB test of the Dragonfly v1 paper, scaled down: as many pieces, slower links.
 const PIECES: usize = 200;
-const PIECE: u32 = 64 << 10;
+/// Several times what the kernel takes into a connection: with less a node cannot tell what its link has sent.
+const PIECE: u32 = 256 << 10;
 /// What a lazy start reads of an image, in an order that all nodes know.
 const LAZY: (usize, usize) = (100, 1600);
 
