@@ -3,15 +3,21 @@
 use std::{
     io::{self, Read},
     ops::Range,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use registry::{Client, Repository};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::timeout,
+};
 
 /// Streams that break before they brought anything new, one after another, until the blob is given up.
 const TRIES: u32 = 4;
+/// Longest silence of the registry and its mirrors together, each of which the client has tried again by then.
+const PATIENCE: Duration = Duration::from_secs(75);
 /// Parts of a body on their way: they are tens of KiB each.
 const QUEUE: usize = 16;
 
@@ -60,20 +66,25 @@ async fn fetch(
         }
     };
     let mut got = 0;
-    while let Some(part) = stream.next().await {
+    loop {
+        let Ok(next) = timeout(PATIENCE, stream.next()).await else {
+            let error = format!("the registry sends nothing for {PATIENCE:?}");
+            to.send(Err(io::Error::new(io::ErrorKind::TimedOut, error))).await.ok();
+            return Err(());
+        };
+        let Some(part) = next else { return Ok(got) };
         match part {
             Ok(part) => {
                 got += part.len() as u64;
                 to.send(Ok(part)).await.map_err(|_| ())?;
             }
-            Err(error) if error.is_retryable() => break,
+            Err(error) if error.is_retryable() => return Ok(got),
             Err(error) => {
                 to.send(Err(io::Error::other(error))).await.ok();
                 return Err(());
             }
         }
     }
-    Ok(got)
 }
 
 struct Parts {
