@@ -147,7 +147,8 @@ proptest! {
 
     #[test]
     fn memory_follows_the_bytes_and_not_the_chunks_that_they_claim(
-        blobs in prop::collection::vec((1u32..=1 << 24, any::<bool>()), 1..254),
+        // From 64 on, the table that a blob claims is longer than the 1,000 bytes it is stored in, as the writer demands.
+        blobs in prop::collection::vec((64u32..=1 << 24, any::<bool>()), 1..254),
     ) {
         let mut tree = Tree::new(4096);
         for (index, (count, v2)) in (0..).zip(blobs) {
