@@ -6,9 +6,9 @@ mod partner;
 mod picker;
 mod provisional;
 mod task;
-mod upload_queue;
+mod uploads;
 
 pub use action::{Action, Source};
 pub use provisional::{Next, Provisional};
 pub use task::Task;
-pub use upload_queue::{Admission, Upload, UploadQueue};
+pub use uploads::{Admission, Upload, Uploads};

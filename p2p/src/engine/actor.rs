@@ -15,24 +15,23 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Command, Members, OriginError, Parts, check::Outcome, owned::OwnedTasks, swarm::Swarm, upload::Sending,
-    wire,
-};
+use super::{Command, Members, OriginError, Parts, check::Outcome, owned::OwnedTasks, swarm::Swarm, wire};
 use crate::{
     NodeId, P2pError, PieceIndex, TaskId,
     membership::Told,
     owner::{Instruction, ranked},
-    peer::{Action, Source, Upload, UploadQueue},
+    peer::{Action, Source, Upload, Uploads},
     rate::{Limits, Use},
     store::{Store, StoreError},
-    transport::{Event, Lane, Outgoing, Refused, Transport},
+    transport::{Event, Refused, Transport},
 };
 
 /// An owner that could not be reached is passed over for so long.
 const PASSED_OVER: Duration = Duration::from_secs(5);
 /// Owners of a task that are tried, the best first.
 const OWNERS: usize = 4;
+/// Further events that are looked at before anything is decided.
+const TOGETHER: usize = 63;
 /// Leases that a node takes at a time.
 pub(super) const SPARE: usize = 4;
 
@@ -61,8 +60,7 @@ pub(super) struct Actor {
     /// Swarms to which something happened.
     pub(super) stirred: BTreeSet<TaskId>,
     pub(super) owned: OwnedTasks,
-    pub(super) uploads: UploadQueue,
-    pub(super) sending: Sending,
+    pub(super) uploads: Uploads,
     pub(super) limits: Limits,
     /// When anything last happened but that time went by.
     pub(super) happened: Duration,
@@ -85,8 +83,7 @@ impl Actor {
             swarms: HashMap::new(),
             stirred: BTreeSet::new(),
             owned: OwnedTasks::new(random.u64(..)),
-            uploads: UploadQueue::default(),
-            sending: Sending::default(),
+            uploads: Uploads::default(),
             limits: parts.limits,
             happened: Duration::ZERO,
             unreachable: HashMap::new(),
@@ -105,7 +102,12 @@ impl Actor {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(command) = commands.recv() => self.command(command),
-                Some((node, incoming)) = events.recv() => self.incoming(node, incoming),
+                Some((node, incoming)) = events.recv() => {
+                    self.incoming(node, incoming);
+                    // What came together is answered together.
+                    let more = std::iter::from_fn(|| events.try_recv().ok()).take(TOGETHER);
+                    more.for_each(|(node, incoming)| self.incoming(node, incoming));
+                }
                 Some(done) = self.work.join_next() => match done {
                     Ok(done) => self.done(done),
                     Err(error) => tracing::error!("work on a piece has ended badly: {error}"),
@@ -173,7 +175,7 @@ impl Actor {
             Done::Loaded(upload, Ok(bytes)) => self.send_piece(upload, bytes),
             Done::Loaded(upload, Err(error)) => {
                 tracing::warn!("a piece cannot be read: {error}");
-                self.uploads.sent(upload.node, 0, Duration::ZERO);
+                self.uploads.failed(upload.node, upload.task, upload.piece.get());
             }
         }
     }
@@ -259,32 +261,6 @@ impl Actor {
         }
     }
 
-    /// Begins to send what the queue says.
-    pub(super) fn upload(&mut self) {
-        let now = self.now();
-        while let Some(upload) = self.uploads.next(self.sending.is_idle(now)) {
-            let Some(swarm) = self.swarms.get(&upload.task) else {
-                self.uploads.sent(upload.node, 0, Duration::ZERO);
-                continue;
-            };
-            self.sending.begin(now, &upload, swarm.layout().piece_len(upload.piece));
-            let stored = Arc::clone(&swarm.stored);
-            self.work.spawn_blocking(move || Done::Loaded(upload, stored.read(upload.piece)));
-        }
-    }
-
-    fn send_piece(&mut self, upload: Upload, bytes: Bytes) {
-        let lane = if upload.priority > crate::Priority::Trace { Lane::Urgent } else { Lane::Background };
-        let (task, piece) = (upload.task, upload.piece.get());
-        let limit = self.limits.share(Use::Upload, task);
-        let outgoing = Outgoing { task, piece, bytes, lane, limit };
-        if self.transport.send_piece(upload.node, outgoing).is_err() {
-            let now = self.now();
-            self.sending.sent(now, upload.node, task, piece);
-            self.uploads.sent(upload.node, 0, Duration::ZERO);
-        }
-    }
-
     pub(super) fn members_changed(&mut self) {
         let tasks: Vec<_> = self.swarms.keys().copied().collect();
         tasks.into_iter().for_each(|task| self.find_owner(task));
@@ -329,10 +305,7 @@ impl Actor {
             swarm.task.parted(node);
             self.stirred.insert(*id);
         }
-        for _ in 0..self.sending.gone(node) {
-            self.uploads.sent(node, 0, Duration::ZERO);
-        }
-        self.uploads.forget(node);
+        self.uploads.gone(node);
         self.owned.gone(node);
         if self.swarms.values().any(|swarm| swarm.owner == Some(node)) {
             self.unreachable.insert(node, now + PASSED_OVER);

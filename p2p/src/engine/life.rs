@@ -5,14 +5,19 @@ use std::time::Duration;
 use super::{actor::Actor, wire};
 use crate::{TaskId, peer::Action};
 
-/// Time between two looks at what time alone changes.
+/// Shortest time between two looks at what time alone changes.
 const TICK: Duration = Duration::from_millis(10);
+/// Longest, where pieces come slowly.
+const SLOW_TICK: Duration = Duration::from_millis(50);
+/// Looks in the time that a piece usually takes.
+const LOOKS: u32 = 16;
 /// As much while nothing is wanted and nothing has happened for [`CALM`].
 const CALM_TICK: Duration = Duration::from_millis(250);
 /// What comes of an event comes within this time.
 const CALM: Duration = Duration::from_millis(200);
 /// Time between two looks at a task that wants nothing.
 const LOOK: Duration = Duration::from_millis(50);
+
 impl Actor {
     pub(super) fn is_idle(&self) -> bool {
         !self.owned.is_busy() && self.swarms.is_empty()
@@ -21,8 +26,12 @@ impl Actor {
     /// Time from one tick to the next.
     pub(super) fn until_tick(&self) -> Duration {
         let calm = self.now().saturating_sub(self.happened) > CALM;
-        let satisfied = || self.swarms.values().all(|swarm| swarm.task.is_satisfied());
-        if calm && satisfied() { CALM_TICK } else { TICK }
+        let unsatisfied = || self.swarms.values().filter(|swarm| !swarm.task.is_satisfied());
+        if calm && unsatisfied().next().is_none() {
+            return CALM_TICK;
+        }
+        let fastest = unsatisfied().map(|swarm| swarm.task.usual().unwrap_or_default()).min();
+        fastest.map_or(SLOW_TICK, |usual| (usual / LOOKS).clamp(TICK, SLOW_TICK))
     }
 
     pub(super) fn tick(&mut self) {

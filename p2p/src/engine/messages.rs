@@ -24,12 +24,7 @@ impl Actor {
                     self.check(task, piece, Source::Node(node), bytes);
                 }
             }
-            Incoming::Sent { task, piece } => {
-                let sent = self.sending.sent(self.now(), node, task, piece);
-                let (len, took) = sent.unwrap_or_default();
-                self.uploads.sent(node, len, took);
-                self.upload();
-            }
+            Incoming::Sent { task, piece } => self.left(node, task, piece),
             Incoming::Closed(reason) => {
                 tracing::debug!(%node, "connection closed: {reason}");
                 self.gone(node);
@@ -47,12 +42,7 @@ impl Actor {
                 let Some(task) = wire::task(&cancel.task) else { return };
                 let Some(swarm) = self.swarms.get(&task) else { return };
                 let Some(piece) = swarm.layout().piece(cancel.piece) else { return };
-                if !self.uploads.cancel(node, task, piece) && self.transport.withdraw(node, task, piece.get())
-                {
-                    self.sending.sent(self.now(), node, task, piece.get());
-                    self.uploads.sent(node, 0, Duration::ZERO);
-                }
-                self.upload();
+                self.cancelled(node, task, piece);
             }
             Body::Have(_) | Body::Part(_) | Body::Busy(_) | Body::Missing(_) => self.partner_says(node, body),
             // From its owner to who takes part, or the other way round; who is the owner hears it twice at no harm.
@@ -187,10 +177,15 @@ impl Actor {
         };
         let layout = swarm.layout();
         match body {
-            Body::Have(have) => swarm.task.has(node, wire::pieces(layout, &have.pieces)),
+            Body::Have(have) => {
+                let pieces = wire::pieces(layout, &have.pieces);
+                swarm.task.has(node, pieces.iter().copied());
+                self.came(node, task, &pieces);
+            }
             Body::Part(_) => {
                 swarm.greeted.remove(&node);
                 swarm.task.parted(node);
+                self.uploads.parted(node, task);
             }
             Body::Busy(busy) => {
                 let retry = Duration::from_millis(busy.retry_ms.into()).min(Duration::from_secs(10));
@@ -213,13 +208,14 @@ impl Actor {
         let swarm = self.swarms.get(&task);
         let piece = swarm.and_then(|swarm| {
             let piece = swarm.layout().piece(request.piece)?;
-            swarm.task.have().contains(piece).then_some((piece, swarm.task.held_by(node)))
+            let len = swarm.layout().piece_len(piece);
+            swarm.task.have().contains(piece).then_some((piece, len, swarm.task.held_by(node)))
         });
-        let Some((piece, held)) = piece else {
+        let Some((piece, len, held)) = piece else {
             let (task, piece) = (wire::bytes(task), request.piece);
             return self.say(node, Body::Missing(peer::Missing { task, piece }));
         };
-        let upload = Upload { node, task, piece, priority: wire::priority(request.priority), held };
+        let upload = Upload { node, task, piece, len, priority: wire::priority(request.priority), held };
         let busy = |upload: Upload, retry: Duration| {
             let (task, piece) = (wire::bytes(upload.task), upload.piece.get());
             Body::Busy(peer::Busy { task, piece, retry_ms: wire::millis(retry) })

@@ -1,62 +1,64 @@
-//! Pieces on their way out, and whether the link could take one more.
+//! Pieces for other nodes, from the request to the receiver's word that it came.
 
-use std::{collections::HashMap, time::Duration};
+use std::sync::Arc;
 
-use crate::{NodeId, TaskId, peer::Upload};
+use bytes::Bytes;
 
-/// The best time for a byte is believed for so many pieces, then measured anew: the link may have become slower.
-const BELIEVED: u32 = 64;
+use super::actor::{Actor, Done};
+use crate::{
+    NodeId, PieceIndex, Priority, TaskId,
+    peer::Upload,
+    rate::Use,
+    transport::{Lane, Outgoing},
+};
 
-/// Pieces that are being sent.
-#[derive(Debug, Default)]
-pub(super) struct Sending {
-    pieces: HashMap<(NodeId, TaskId, u32), (Duration, u32)>,
-    /// Least seconds for a byte on a link that sends one piece at a time.
-    best: Option<f64>,
-    next_best: Option<f64>,
-    measured: u32,
-}
-
-impl Sending {
-    pub(super) fn begin(&mut self, now: Duration, upload: &Upload, len: u32) {
-        self.pieces.insert((upload.node, upload.task, upload.piece.get()), (now, len));
-    }
-
-    /// A piece has left; says how long it is and took.
-    pub(super) fn sent(
-        &mut self,
-        now: Duration,
-        node: NodeId,
-        task: TaskId,
-        piece: u32,
-    ) -> Option<(u32, Duration)> {
-        let sharing = f64::from(u32::try_from(self.pieces.len()).unwrap_or(u32::MAX));
-        let (since, len) = self.pieces.remove(&(node, task, piece))?;
-        let took = now.saturating_sub(since);
-        let pace = took.as_secs_f64() / f64::from(len.max(1)) / sharing;
-        self.best = Some(self.best.map_or(pace, |best| best.min(pace)));
-        self.next_best = Some(self.next_best.map_or(pace, |best| best.min(pace)));
-        self.measured += 1;
-        if self.measured == BELIEVED {
-            self.best = self.next_best.take();
-            self.measured = 0;
+impl Actor {
+    /// Begins to send what has its turn.
+    pub(super) fn upload(&mut self) {
+        let now = self.now();
+        while let Some(upload) = self.uploads.next(now) {
+            let Some(swarm) = self.swarms.get(&upload.task) else {
+                self.uploads.failed(upload.node, upload.task, upload.piece.get());
+                continue;
+            };
+            let stored = Arc::clone(&swarm.stored);
+            self.work.spawn_blocking(move || Done::Loaded(upload, stored.read(upload.piece)));
         }
-        Some((len, took))
     }
 
-    /// A node is gone; says how many pieces were on their way to it.
-    pub(super) fn gone(&mut self, node: NodeId) -> usize {
-        let before = self.pieces.len();
-        self.pieces.retain(|(to, _, _), _| *to != node);
-        before - self.pieces.len()
+    pub(super) fn send_piece(&mut self, upload: Upload, bytes: Bytes) {
+        let lane = if upload.priority > Priority::Trace { Lane::Urgent } else { Lane::Background };
+        let (task, piece) = (upload.task, upload.piece.get());
+        let limit = self.limits.share(Use::Upload, task);
+        let outgoing = Outgoing { task, piece, bytes, lane, limit };
+        if self.transport.send_piece(upload.node, outgoing).is_err() {
+            self.uploads.failed(upload.node, task, piece);
+        }
     }
 
-    /// Whether what is being sent leaves the link idle in part: all of it takes longer than its share of the link would.
-    pub(super) fn is_idle(&self, now: Duration) -> bool {
-        let Some(best) = self.best else { return self.pieces.is_empty() };
-        let sharing = f64::from(u32::try_from(self.pieces.len()).unwrap_or(u32::MAX));
-        self.pieces.values().all(|(since, len)| {
-            now.saturating_sub(*since).as_secs_f64() > best * f64::from(*len) * sharing * 1.25
-        })
+    /// A piece has been given to the network.
+    pub(super) fn left(&mut self, node: NodeId, task: TaskId, piece: u32) {
+        self.uploads.left(node, task, piece);
+        self.upload();
+    }
+
+    /// A node has pieces: those that came from here need no more of the link.
+    pub(super) fn came(&mut self, node: NodeId, task: TaskId, pieces: &[PieceIndex]) {
+        let now = self.now();
+        pieces.iter().for_each(|piece| self.uploads.came(now, node, task, *piece));
+        self.upload();
+    }
+
+    /// A node does not want a piece any more.
+    pub(super) fn cancelled(&mut self, node: NodeId, task: TaskId, piece: PieceIndex) {
+        if self.uploads.cancel(node, task, piece) {
+            return;
+        }
+        if self.transport.withdraw(node, task, piece.get()) {
+            self.uploads.failed(node, task, piece.get());
+        } else {
+            self.uploads.called_off(node, task, piece.get());
+        }
+        self.upload();
     }
 }

@@ -25,7 +25,7 @@ const UNDERWAY_BESIDE_ORIGIN: usize = 2;
 /// Further ones that a process waits for.
 const UNDERWAY_DEMAND: usize = 16;
 /// Partners that a node looks for.
-const TARGET: usize = 24;
+const TARGET: usize = 16;
 /// Partners that it lets in at most.
 const MOST: usize = 32;
 /// Rest of a node that gave a wrong piece.
@@ -90,6 +90,12 @@ impl Task {
     #[must_use]
     pub fn is_satisfied(&self) -> bool {
         self.wants.is_empty()
+    }
+
+    /// Time within which half of the pieces came that partners were asked for lately.
+    #[must_use]
+    pub fn usual(&self) -> Option<Duration> {
+        self.hedge.quantile(5)
     }
 
     /// The pieces that are being fetched from the origin: what a new owner must know.
@@ -191,6 +197,12 @@ impl Task {
             self.hedge.answered(took, len);
         }
         self.flights.ended(piece, source);
+        if let Source::Node(to) = source
+            && self.partners.get(to).is_some()
+        {
+            // At once: to the sender it means that its link is free.
+            self.outbox.extend([Action::Have { to, pieces: vec![piece] }]);
+        }
         if !self.have.insert(piece) {
             return false;
         }
@@ -330,7 +342,7 @@ impl Task {
 
     /// Tells partners and the owner what is new.
     fn tell(&mut self, now: Duration) {
-        let usual = self.hedge.quantile(5);
+        let usual = self.usual();
         if self.rhythm.tells(now, usual) {
             let mut news: Vec<_> = self
                 .partners

@@ -12,7 +12,6 @@ pub(crate) struct Flow {
     pub(crate) from: Option<usize>,
     pub(crate) to: usize,
     pub(crate) piece: PieceIndex,
-    pub(crate) began: f64,
     left: f64,
     rate: f64,
     settled: f64,
@@ -74,7 +73,7 @@ impl Links {
         piece: PieceIndex,
         len: f64,
     ) -> Vec<Foreseen> {
-        let flow = Flow { from, to, piece, began: now, left: len, rate: 0.0, settled: now, version: 0 };
+        let flow = Flow { from, to, piece, left: len, rate: 0.0, settled: now, version: 0 };
         let id = self.free.pop().unwrap_or_else(|| {
             self.flows.push(None);
             self.flows.len() - 1
@@ -136,12 +135,6 @@ impl Links {
             self.set_rate(*id, flow.rate + left);
         }
         touched.into_iter().map(|id| self.foresee(now, id)).collect()
-    }
-
-    /// Whether a node's link leaves something unused upwards.
-    pub(crate) fn is_idle(&self, node: usize) -> bool {
-        let link = self.up_link(Some(node));
-        link.used < link.capacity * 0.95
     }
 
     fn flow(&self, id: FlowId) -> &Flow {

@@ -1,11 +1,13 @@
 //! The nodes, the owner of their task, and the messages between them, in virtual time.
 
+mod outcome;
+
 use std::time::Duration;
 
 use p2p::{
     NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId, Vouch,
     owner::{Index, Instruction},
-    peer::{Action, Admission, Source, Task, Upload, UploadQueue},
+    peer::{Action, Admission, Source, Task, Upload, Uploads},
 };
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
 };
 
 /// Time between two polls of a node to which nothing happens, in seconds.
-const TICK: f64 = 0.05;
+const TICK: f64 = 0.01;
 /// Time from an event to the poll that it causes: what happens meanwhile is answered at once, as in the daemon.
 const LINGER: f64 = 0.000_5;
 /// Leases that a node takes at a time.
@@ -24,8 +26,9 @@ const SPARE: usize = 4;
 
 struct Node {
     task: Task,
-    uploads: UploadQueue,
+    uploads: Uploads,
     alive: bool,
+    ticks: bool,
     polls: bool,
     finished: Option<f64>,
     slow: bool,
@@ -78,8 +81,9 @@ impl World {
                 PieceBitmap::empty(layout),
                 scene.seed.wrapping_mul(1_000_003) + number as u64,
             ),
-            uploads: UploadQueue::default(),
+            uploads: Uploads::default(),
             alive: true,
+            ticks: false,
             polls: false,
             finished: None,
             slow: number < scene.slow,
@@ -124,12 +128,7 @@ impl World {
                 self.nodes[node].polls = false;
                 self.poll(node);
             }
-            Event::Tick(node) => {
-                self.poll(node);
-                if self.nodes[node].alive && self.nodes[node].finished.is_none() {
-                    self.at(self.now + TICK, Event::Tick(node));
-                }
-            }
+            Event::Tick(node) => self.tick(node),
         }
     }
 
@@ -142,7 +141,22 @@ impl World {
         } else {
             task.want(Priority::Trace, order.iter().filter_map(|number| layout.piece(*number)));
         }
-        self.handle(Event::Tick(node));
+        self.nodes[node].ticks = true;
+        self.tick(node);
+    }
+
+    /// Looks at what time alone changes, as long as there is anything that it may change.
+    fn tick(&mut self, node: usize) {
+        self.poll(node);
+        if !self.nodes[node].alive {
+            return;
+        }
+        self.upload(node);
+        let Node { uploads, finished, .. } = &self.nodes[node];
+        self.nodes[node].ticks = finished.is_none() || !uploads.are_none();
+        if self.nodes[node].ticks {
+            self.at(self.now + TICK, Event::Tick(node));
+        }
     }
 
     fn send(&mut self, to: usize, from: usize, message: Message) {
@@ -184,13 +198,24 @@ impl World {
             }
             Message::Part => {
                 task.parted(sender);
-                self.nodes[to].uploads.forget(sender);
+                self.nodes[to].uploads.parted(sender, self.task);
             }
             Message::Request(piece, priority) => return self.requested(to, from, piece, priority),
-            Message::Cancel(piece) => _ = self.nodes[to].uploads.cancel(sender, self.task, piece),
+            Message::Cancel(piece) => {
+                if !self.nodes[to].uploads.cancel(sender, self.task, piece) {
+                    self.nodes[to].uploads.called_off(sender, self.task, piece.get());
+                }
+                return self.upload(to);
+            }
             Message::Busy(piece, retry) => task.busy(now, sender, piece, retry),
             Message::Missing(piece) => task.missing(sender, piece),
-            Message::Have(pieces) => task.has(sender, pieces),
+            Message::Have(pieces) => {
+                task.has(sender, pieces.iter().copied());
+                for piece in pieces {
+                    self.nodes[to].uploads.came(now, sender, self.task, piece);
+                }
+                self.upload(to);
+            }
             Message::Told(Instruction::Grant { piece, priority, .. }) => task.granted(now, piece, priority),
             Message::Told(Instruction::Partners { partners, .. }) => task.introduced(&partners),
             Message::Told(Instruction::Holders { holders, .. }) => task.pointed(&holders),
@@ -205,7 +230,8 @@ impl World {
             return self.send(from, node, Message::Missing(piece));
         }
         let held = self.nodes[node].task.held_by(id(from));
-        let upload = Upload { node: id(from), task: self.task, piece, priority, held };
+        let len = self.layout.piece_len(piece);
+        let upload = Upload { node: id(from), task: self.task, piece, len, priority, held };
         match self.nodes[node].uploads.request(upload) {
             Admission::Queued => self.upload(node),
             Admission::Instead(other, retry) => {
@@ -216,8 +242,12 @@ impl World {
     }
 
     fn upload(&mut self, node: usize) {
-        while let Some(upload) = self.nodes[node].uploads.next(self.links.is_idle(node)) {
+        let now = self.clock();
+        while let Some(upload) = self.nodes[node].uploads.next(now) {
             self.begin(Some(node), number(upload.node), upload.piece);
+            if !std::mem::replace(&mut self.nodes[node].ticks, true) {
+                self.at(self.now + TICK, Event::Tick(node));
+            }
         }
     }
 
@@ -239,11 +269,10 @@ impl World {
         }
         let (flow, changed) = self.links.end(self.now, foreseen.flow);
         self.foresee(changed);
-        let Some(Flow { from, to, piece, began, .. }) = flow else { return };
+        let Some(Flow { from, to, piece, .. }) = flow else { return };
         let now = self.clock();
         if let Some(sender) = from {
-            let took = Duration::from_secs_f64(self.now - began);
-            self.nodes[sender].uploads.sent(id(to), self.layout.piece_len(piece), took);
+            self.nodes[sender].uploads.left(id(to), self.task, piece.get());
             self.upload(sender);
         }
         if from.is_none() {
@@ -270,7 +299,7 @@ impl World {
             let Some(Flow { from, to, .. }) = flow else { continue };
             match from {
                 Some(sender) if sender != node => {
-                    self.nodes[sender].uploads.sent(id(node), 0, Duration::ZERO);
+                    self.nodes[sender].uploads.gone(id(node));
                     self.upload(sender);
                 }
                 _ => {
@@ -342,26 +371,6 @@ impl World {
                 | Instruction::Claims { node, .. } => number(*node),
             };
             self.send(to, to, Message::Told(instruction));
-        }
-    }
-
-    fn outcome(&self) -> Outcome {
-        let lived = || self.nodes.iter().filter(|node| !node.doomed);
-        let mut finished: Vec<_> =
-            lived().filter(|node| !node.slow).filter_map(|node| node.finished).collect();
-        finished.sort_by(f64::total_cmp);
-        let wanted =
-            if self.scene.order.is_empty() { self.scene.pieces as usize } else { self.scene.order.len() };
-        #[allow(clippy::cast_precision_loss, reason = "pieces are few")]
-        let wanted = wanted as f64 * f64::from(self.scene.piece_size);
-        Outcome {
-            finished,
-            unfinished: lived().filter(|node| node.finished.is_none()).count(),
-            origin_sent: self.links.origin_sent,
-            wanted,
-            messages: self.messages,
-            duplicates: self.duplicates,
-            origin_done: self.origin_done,
         }
     }
 }
