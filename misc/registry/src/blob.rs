@@ -240,14 +240,7 @@ impl Inner {
         if !is_digest(digest) {
             return Err(RegistryError::MalformedDigest { text: digest.into() });
         }
-        let mut endpoints = self.endpoints(&repository.host, Capability::Pull)?;
-        endpoints.retain(|endpoint| endpoint.host.is_origin);
-        if endpoints.is_empty() {
-            return Err(RegistryError::NoHost {
-                registry: repository.host.clone(),
-                capability: "answer for it",
-            });
-        }
+        let endpoints = self.origins(&repository.host)?;
         self.in_rounds(endpoints, |_| false, work).await
     }
 

@@ -109,6 +109,10 @@ impl Client {
         Self::over(Arc::clone(&self.inner.transports), options)
     }
 
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     fn over(transports: Arc<Transports>, options: ClientOptions) -> Self {
         let inner = Inner {
             transports,

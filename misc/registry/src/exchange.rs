@@ -92,7 +92,7 @@ impl Inner {
         self.follow(endpoint, request, Some(&granted)).await
     }
 
-    async fn follow(
+    pub(crate) async fn follow(
         &self,
         endpoint: &Endpoint,
         request: &Request<'_>,

@@ -19,7 +19,9 @@ mod manifest;
 mod mirror;
 mod push;
 mod reference;
+mod relay;
 mod response;
+mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;
@@ -30,5 +32,7 @@ pub use blob::BlobStream;
 pub use client::{Client, ClientOptions, OriginOptions, Scheme};
 pub use error::{Asked, RegistryError};
 pub use manifest::Manifest;
-pub use reference::{Reference, Repository};
+pub use reference::{Reference, Repository, is_digest};
+pub use relay::Relayed;
+pub use socket::{Rest, SocketMirror};
 pub use transport::install_crypto_provider;

@@ -91,7 +91,8 @@ impl fmt::Display for Reference {
 }
 
 /// Whether a text is a digest of an algorithm that we can check: `sha256:<64 hex>` or `sha512:<128 hex>`.
-pub(crate) fn is_digest(text: &str) -> bool {
+#[must_use]
+pub fn is_digest(text: &str) -> bool {
     let Some((algorithm, hex)) = text.split_once(':') else { return false };
     let len = match algorithm {
         "sha256" => 64,
