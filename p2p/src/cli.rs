@@ -68,6 +68,10 @@ pub struct PeerArgs {
     /// Group that may use the socket, by name or number [default: our own]
     #[arg(long, value_name = "GROUP", env = "SHOAL_P2PD_SOCKET_GROUP")]
     pub socket_group: Option<String>,
+    /// Serve a registry mirror for containerd, Docker and Podman there, such as 127.0.0.1:4701; who reaches the address
+    /// may read what is shared [default: none]
+    #[arg(long, value_name = "ADDR:PORT", env = "SHOAL_P2PD_MIRROR")]
+    pub mirror: Option<SocketAddr>,
     /// Repository whose content every member and all who may use the socket may read: HOST/NAME, or HOST/PREFIX*; may be
     /// given several times
     #[arg(long, value_name = "PATTERN", env = "SHOAL_P2PD_SHARE", value_delimiter = ',')]

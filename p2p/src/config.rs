@@ -39,6 +39,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Number of the group that may use it.
     pub socket_group: Option<u32>,
+    /// Where containerd and others find a registry mirror, if there is to be one.
+    pub mirror: Option<SocketAddr>,
     /// Repositories whose content is shared.
     pub share: Vec<String>,
     /// Room for pieces.
@@ -77,6 +79,7 @@ impl Config {
             root: keys.or_default(args.root, "root", || ROOT.into()),
             socket: keys.or_default(args.socket, "socket", || SOCKET.into()),
             socket_group: keys.parsed(args.socket_group, "socket_group", find_group),
+            mirror: keys.take_or(args.mirror, "mirror"),
             share: keys.list(args.share, "share", Vec::new),
             budget: Budget {
                 bytes: keys.parsed(args.budget, "budget", size::parse).unwrap_or(BUDGET),
@@ -133,6 +136,9 @@ impl Config {
         if let Some(group) = self.socket_group {
             set("socket_group", group.to_string().into());
         }
+        if let Some(mirror) = self.mirror {
+            set("mirror", mirror.to_string().into());
+        }
         set("share", self.share.clone().into());
         set("budget", self.budget.bytes.to_string().into());
         set("keep_free", self.budget.keep_free.to_string().into());
@@ -183,8 +189,12 @@ impl Keys {
     }
 
     fn or_default<T: DeserializeOwned>(&mut self, given: Option<T>, key: &str, default: impl Fn() -> T) -> T {
+        self.take_or(given, key).unwrap_or_else(default)
+    }
+
+    fn take_or<T: DeserializeOwned>(&mut self, given: Option<T>, key: &str) -> Option<T> {
         let filed = self.take(key);
-        given.or(filed).unwrap_or_else(default)
+        given.or(filed)
     }
 
     fn list<T: DeserializeOwned>(
@@ -280,8 +290,7 @@ mod tests {
     #[test]
     fn what_is_given_wins_over_the_file() {
         let args = || PeerArgs { root: Some("/flag".into()), ..PeerArgs::default() };
-        let text =
-            "root = '/file'\nbudget = '3GiB'\nkeep_free = 5\nshare = ['a.example/*']\nadvertise = '10.0.0.9'";
+        let text = "root = '/file'\nbudget = '3GiB'\nkeep_free = 5\nmirror = '127.0.0.1:4701'\nshare = ['a.example/*']\nadvertise = '10.0.0.9'";
         let config = with_file(text, args()).unwrap();
         assert_eq!(config.root, Path::new("/flag"));
         assert_eq!(config.budget, Budget { bytes: 3 << 30, keep_free: 5 });

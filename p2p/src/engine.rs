@@ -212,6 +212,12 @@ impl Blob {
         self.stored.good().held()
     }
 
+    /// Whether all of it is here and right.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.here() == self.layout().count()
+    }
+
     /// Numbers of its pieces that are here, in order.
     #[must_use]
     pub fn pieces_here(&self) -> Vec<u32> {

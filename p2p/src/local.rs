@@ -8,6 +8,7 @@
 //! GET  /v1/limits                                         {"limits": ["upload=none", "task.upload=1048576", …]}
 //! PUT  /v1/limits                                         the same with those that change, from now on
 //! GET  /v1/status                                         this node, the members it sees, what it shares
+//! GET  /v2/…                                              what a registry mirror answers, see `mirror`
 //! ```
 //!
 //! `digest` is `sha256:<hex>`. A repository that is not shared is answered with 403: its content is for those with its
@@ -19,6 +20,7 @@
 
 mod handlers;
 mod limits;
+mod mirror;
 
 use std::{
     collections::HashMap,
@@ -32,7 +34,7 @@ use axum::{
     routing::{get, put},
 };
 use registry::Client;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     NodeId,
@@ -53,8 +55,11 @@ const LARGEST_RANGE: u64 = 64 << 20;
 /// Blobs that are known at a time.
 const BLOBS: usize = 65_536;
 
-/// Blobs by their digest and that of their list.
-type Blobs = HashMap<([u8; 32], [u8; 32]), Opened>;
+/// Pulls that are served by the mirror at a time.
+const STREAMS: usize = 256;
+
+/// Blobs by their digest and that of their list, if they have one.
+type Blobs = HashMap<([u8; 32], Option<[u8; 32]>), Opened>;
 
 /// A blob that programs read.
 #[derive(Debug, Clone)]
@@ -78,17 +83,30 @@ pub struct Node {
 pub struct Local {
     engine: Engine,
     client: Client,
+    upstream: Client,
     rights: Rights,
     limits: Limits,
     node: Node,
     blobs: Mutex<Blobs>,
+    streams: Arc<Semaphore>,
+}
+
+/// How registries are asked.
+#[derive(Debug)]
+pub struct Registries {
+    /// By this node, or by the credential of who reads: for what is shared.
+    pub client: Client,
+    /// By nobody but who is at the other end, see [`anonymous`](crate::rights::anonymous): for what goes through.
+    pub upstream: Client,
 }
 
 impl Local {
-    /// Answers from `engine`; what is not there comes from registries, by `client`, if the repository is shared.
+    /// Answers from `engine`; what is not there comes from `registries`, if the repository is shared.
     #[must_use]
-    pub fn new(engine: Engine, client: Client, rights: Rights, limits: Limits, node: Node) -> Self {
-        Self { engine, client, rights, limits, node, blobs: Mutex::default() }
+    pub fn new(engine: Engine, registries: Registries, rights: Rights, limits: Limits, node: Node) -> Self {
+        let Registries { client, upstream } = registries;
+        let streams = Arc::new(Semaphore::new(STREAMS));
+        Self { engine, client, upstream, rights, limits, node, blobs: Mutex::default(), streams }
     }
 
     /// Ends the engine, and questions to registries.
@@ -110,7 +128,10 @@ impl Local {
     }
 }
 
-/// The calls.
+/// The calls of a mirror alone, for who may not use the socket.
+pub use mirror::router as mirror;
+
+/// All calls.
 pub fn router(local: Arc<Local>) -> Router {
     Router::new()
         .route("/v1/blobs/{digest}", get(handlers::read).delete(handlers::close))
@@ -120,7 +141,8 @@ pub fn router(local: Arc<Local>) -> Router {
         )
         .route("/v1/limits", get(limits::get).put(limits::set))
         .route("/v1/status", get(handlers::status))
-        .with_state(local)
+        .with_state(Arc::clone(&local))
+        .merge(mirror(local))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     fs::DirBuilder,
+    future::IntoFuture as _,
     io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket},
     os::unix::fs::DirBuilderExt as _,
@@ -31,7 +32,7 @@ use crate::{
     config::{Advertise, Config},
     engine::{Engine, Parts},
     identity::{keep_token, kept_token, replace_token},
-    local::{self, Local, Node},
+    local::{self, Local, Node, Registries},
     membership::{Membership, MembershipConfig},
     rate::Limits,
     rights::{self, Rights, ShareList},
@@ -101,6 +102,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let access = Access::Group(config.socket_group);
     let socket = Socket::bind(&config.socket, access)
         .with_context(|| format!("programs cannot be served at {}", config.socket.display()))?;
+    let mirror = bind_mirror(config.mirror).await?;
 
     let limits = Limits::new(&config.limits);
     let (id, seal) = (identity.id(), identity.seal()?);
@@ -127,13 +129,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let guarded = !config.allow_link_local;
     let options = ClientOptions { hosts_dirs: config.hosts_dirs, guarded, ..ClientOptions::default() };
-    let rights = Rights::new(ShareList::new(config.share), rights::anonymous(options.clone())?);
-    let client = Client::new(options)?;
-    let local = Local::new(Engine::start(parts), client, rights, limits, Node { id, members });
+    let upstream = rights::anonymous(options.clone())?;
+    let rights = Rights::new(ShareList::new(config.share), upstream.clone());
+    let registries = Registries { client: Client::new(options)?, upstream };
+    let local = Local::new(Engine::start(parts), registries, rights, limits, Node { id, members });
     let local = Arc::new(local);
-    tracing::info!(node = %id, address = %advertise, socket = %config.socket.display(), "serving");
+    tracing::info!(
+        node = %id, address = %advertise, socket = %config.socket.display(), mirror = ?config.mirror, "serving"
+    );
     let served = tokio::select! {
-        served = answer(socket, &local, stop) => served,
+        served = answer(socket, mirror, &local, stop) => served,
         () = local.close_idle(config.idle) => Ok(()),
     };
     tracing::info!("ending");
@@ -141,18 +146,37 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     served
 }
 
+async fn bind_mirror(at: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(at) = at else { return Ok(None) };
+    let bound = TcpListener::bind(at).await.with_context(|| format!("the mirror cannot be at {at}"))?;
+    Ok(Some(bound))
+}
+
 /// Answers programs until `stop`, and those that wait a little longer.
-async fn answer(socket: Socket, local: &Arc<Local>, stop: CancellationToken) -> anyhow::Result<()> {
+async fn answer(
+    socket: Socket,
+    mirror: Option<TcpListener>,
+    local: &Arc<Local>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let _file = socket.file;
     let ended = stop.clone();
-    let served = axum::serve(socket.listener, local::router(Arc::clone(local)))
+    let programs = axum::serve(socket.listener, local::router(Arc::clone(local)))
         .with_graceful_shutdown(async move { ended.cancelled().await });
+    let ended = stop.clone();
+    let pulls = async {
+        let Some(listener) = mirror else { return Ok(()) };
+        axum::serve(listener, local::mirror(Arc::clone(local)))
+            .with_graceful_shutdown(async move { ended.cancelled().await })
+            .await
+    };
+    let served = async { tokio::try_join!(programs.into_future(), pulls) };
     let late = async {
         stop.cancelled().await;
         sleep(DRAIN).await;
     };
     tokio::select! {
-        served = served => served.context("the socket has failed"),
+        served = served => served.map(drop).context("a socket has failed"),
         () = late => {
             tracing::warn!("calls under way are cut short");
             Ok(())

@@ -31,6 +31,7 @@ pub struct P2pd {
     dir: PathBuf,
     listen: String,
     share: String,
+    flags: Vec<String>,
 }
 
 impl P2pd {
@@ -39,10 +40,25 @@ impl P2pd {
     /// # Errors
     /// Where it does not serve in time.
     pub fn start(dir: &Path, host: Ipv4Addr, port: u16, join: Option<&str>, share: &str) -> Result<Self> {
+        Self::start_with(dir, host, port, join, share, &[])
+    }
+
+    /// Starts one with further flags.
+    ///
+    /// # Errors
+    /// Where it does not serve in time.
+    pub fn start_with(
+        dir: &Path,
+        host: Ipv4Addr,
+        port: u16,
+        join: Option<&str>,
+        share: &str,
+        flags: &[String],
+    ) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let (listen, share) = (format!("{host}:{port}"), share.to_owned());
-        let daemon = launch(dir, &listen, &share, join)?;
-        Ok(Self { daemon, dir: dir.to_owned(), listen, share })
+        let (listen, share, flags) = (format!("{host}:{port}"), share.to_owned(), flags.to_owned());
+        let daemon = launch(dir, &listen, &share, &flags, join)?;
+        Ok(Self { daemon, dir: dir.to_owned(), listen, share, flags })
     }
 
     /// Where programs of its node find it.
@@ -89,7 +105,7 @@ impl P2pd {
     /// Where it does not serve in time.
     pub fn restart(&mut self) -> Result<()> {
         self.daemon.stop()?;
-        self.daemon = launch(&self.dir, &self.listen, &self.share, None)?;
+        self.daemon = launch(&self.dir, &self.listen, &self.share, &self.flags, None)?;
         Ok(())
     }
 
@@ -131,9 +147,9 @@ fn socket(dir: &Path) -> PathBuf {
     dir.join("p2pd.sock")
 }
 
-fn launch(dir: &Path, listen: &str, share: &str, join: Option<&str>) -> Result<Daemon> {
+fn launch(dir: &Path, listen: &str, share: &str, flags: &[String], join: Option<&str>) -> Result<Daemon> {
     let mut peer = command(programs::path("p2pd")?, ["up", "--log-level", "debug", "--keep-free", "0"]);
-    peer.args(["--listen", listen, "--share", share]);
+    peer.args(["--listen", listen, "--share", share]).args(flags);
     peer.arg("--root").arg(dir.join("root")).arg("--socket").arg(socket(dir));
     peer.envs(join.map(|token| ("SHOAL_JOIN", token)));
     let mut daemon = Daemon::start("p2pd", &mut peer, &dir.join("p2pd.log"))?;

@@ -16,6 +16,7 @@ pub(crate) use render::DEFAULT_SOCKET;
 #[command(after_help = "Examples:
   shoal setup --print
   shoal setup --print --containerd-version 2.1 --default
+  shoal setup --print --part mirror > /etc/containerd/certs.d/registry.example.com/hosts.toml
   shoal setup --print --part systemd > /etc/systemd/system/containerd-nydus-grpc.service")]
 pub(crate) struct Args {
     /// Print the configuration; nothing is ever written
@@ -42,6 +43,8 @@ pub(crate) enum Part {
     Containerd,
     /// A hosts.toml for a registry without TLS
     Hosts,
+    /// A hosts.toml that pulls through the piece network, and the same for Docker and Podman
+    Mirror,
     /// The snapshotter's unit
     Systemd,
 }
@@ -82,6 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let text = match args.part {
         Some(Part::Containerd) => render::containerd(generation()?, &args.address, args.default),
         Some(Part::Hosts) => render::hosts(),
+        Some(Part::Mirror) => render::mirror(),
         Some(Part::Systemd) => render::systemd(&args.address),
         None => render::everything(generation()?, &args.address, args.default),
     };

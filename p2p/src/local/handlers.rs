@@ -51,13 +51,13 @@ pub(super) async fn pieces(
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
     };
     let name = list.digest();
-    if local.blobs().len() >= BLOBS && !local.blobs().contains_key(&(blob, name)) {
+    if local.blobs().len() >= BLOBS && !local.blobs().contains_key(&(blob, Some(name))) {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many blobs are known");
     }
     let origin = Arc::new(RegistryOrigin::new(local.client.clone(), repository, digest));
     match timeout(DEADLINE, local.engine.open(Content::Listed { blob, list }, origin.clone())).await {
         Ok(Ok(opened)) => {
-            local.blobs().insert((blob, name), Opened { blob: opened, origin });
+            local.blobs().insert((blob, Some(name)), Opened { blob: opened, origin });
             Json(json!({ "list": hex::encode(name) })).into_response()
         }
         Ok(Err(error)) => fail(&error),
@@ -165,7 +165,7 @@ fn may_read(local: &Local, repository: &Repository, digest: &str) -> Result<(), 
 
 /// The blob of these names, as long as it is shared.
 fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Opened, Refusal> {
-    let names = parse_digest(digest).zip(parse_hex(&listed.list));
+    let names = parse_digest(digest).zip(parse_hex(&listed.list).map(Some));
     let names = names.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "not a digest".into()))?;
     let unknown = || Refusal(StatusCode::NOT_FOUND, "the list of its pieces is not known".into());
     let opened = local.blobs().get(&names).cloned().ok_or_else(unknown)?;
@@ -190,7 +190,7 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
             let (layout, here) = (opened.layout(), opened.here());
             json!({
                 "digest": format!("sha256:{}", hex::encode(blob)),
-                "list": hex::encode(list),
+                "list": list.map(hex::encode),
                 "repository": origin.repository().to_string(),
                 "task": opened.task().to_string(),
                 "bytes": layout.len(),
@@ -209,7 +209,7 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
         .into_response()
 }
 
-fn parse_digest(text: &str) -> Option<[u8; 32]> {
+pub(super) fn parse_digest(text: &str) -> Option<[u8; 32]> {
     parse_hex(text.strip_prefix("sha256:")?)
 }
 

@@ -1,6 +1,6 @@
 use axum::{
     body::Body,
-    http::{Request, StatusCode, header},
+    http::{Request, Response, StatusCode, header},
 };
 use http_body_util::BodyExt as _;
 use p2p_pieces::PieceLister;
@@ -22,8 +22,8 @@ use crate::{
     transport::channel::{Network, Uplink, Weather},
 };
 
-struct Scene {
-    registry: TestRegistry,
+pub(super) struct Scene {
+    pub(super) registry: TestRegistry,
     blob: Vec<u8>,
     digest: String,
     list: Vec<u8>,
@@ -31,7 +31,7 @@ struct Scene {
     _dir: tempfile::TempDir,
 }
 
-async fn scene(nodes: u8) -> Scene {
+pub(super) async fn scene(nodes: u8) -> Scene {
     scene_with(nodes, u64::MAX).await
 }
 
@@ -65,9 +65,12 @@ async fn scene_with(nodes: u8, budget: u64) -> Scene {
         });
         let share = ShareList::new(vec![format!("{}/shared", registry.host())]);
         let rights = Rights::new(share, anonymous(ClientOptions::default()).unwrap());
-        let client = Client::new(ClientOptions::default()).unwrap();
+        let registries = Registries {
+            client: Client::new(ClientOptions::default()).unwrap(),
+            upstream: anonymous(ClientOptions::default()).unwrap(),
+        };
         let node = super::Node { id: NodeId([node; 32]), members: members.clone() };
-        router(Arc::new(Local::new(engine, client, rights, crate::rate::Limits::default(), node)))
+        router(Arc::new(Local::new(engine, registries, rights, crate::rate::Limits::default(), node)))
     });
     let nodes = nodes.collect();
     Scene { registry, blob, digest, list, nodes, _dir: dir }
@@ -100,9 +103,13 @@ impl Scene {
         self.call(node, request).await
     }
 
-    async fn call(&self, node: usize, request: Request<Body>) -> (StatusCode, Vec<u8>) {
+    pub(super) async fn answer(&self, node: usize, request: Request<Body>) -> Response<Body> {
         let answered = self.nodes[node].clone().oneshot(request);
-        let answer = tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap().unwrap()
+    }
+
+    async fn call(&self, node: usize, request: Request<Body>) -> (StatusCode, Vec<u8>) {
+        let answer = self.answer(node, request).await;
         let status = answer.status();
         (status, answer.into_body().collect().await.unwrap().to_bytes().to_vec())
     }

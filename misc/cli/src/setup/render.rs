@@ -93,6 +93,28 @@ pub(super) fn hosts() -> String {
     .into()
 }
 
+/// The piece network's mirror before a registry. What it cannot give, containerd asks the registry for.
+pub(super) fn mirror() -> String {
+    r#"# For p2pd up --mirror 127.0.0.1:4701.
+# containerd: /etc/containerd/certs.d/REGISTRY/hosts.toml
+server = "https://REGISTRY"
+
+[host."http://127.0.0.1:4701"]
+  capabilities = ["pull", "resolve"]
+
+# Podman, in /etc/containers/registries.conf:
+#   [[registry]]
+#   location = "REGISTRY"
+#   [[registry.mirror]]
+#   location = "127.0.0.1:4701/REGISTRY"
+#   insecure = true
+#
+# Docker, which has mirrors of Docker Hub alone, in /etc/docker/daemon.json:
+#   { "registry-mirrors": ["http://127.0.0.1:4701"] }
+"#
+    .into()
+}
+
 /// The snapshotter's unit. Its daemons outlive it, so a restart must not kill them.
 pub(super) fn systemd(address: &str) -> String {
     include_str!("../../../systemd/containerd-nydus-grpc.service").replace(DEFAULT_SOCKET, address)

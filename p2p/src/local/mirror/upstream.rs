@@ -1,0 +1,69 @@
+//! What goes through: the registry's own answer.
+
+use axum::{
+    body::Body,
+    http::{
+        HeaderMap, HeaderName, Method, StatusCode,
+        header::{
+            ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+            IF_NONE_MATCH, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+        },
+    },
+    response::Response,
+};
+use futures_util::TryStreamExt as _;
+use registry::{RegistryError, Relayed};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Local, Wanted, refuse};
+
+/// What callers say that the registry hears.
+const ASKED: [HeaderName; 4] = [ACCEPT, AUTHORIZATION, RANGE, IF_NONE_MATCH];
+/// What the registry says that callers hear, besides headers of the protocol's own.
+const ANSWERED: [HeaderName; 8] = [
+    ACCEPT_RANGES,
+    CONTENT_LENGTH,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    ETAG,
+    RETRY_AFTER,
+    WWW_AUTHENTICATE,
+    HeaderName::from_static("link"),
+];
+/// Begin of the headers of the distribution protocol.
+const DISTRIBUTION: &str = "docker-";
+
+/// Asks the registry, and hands its answer on. `place` is held until all of it has gone.
+pub(super) async fn relay(
+    local: &Local,
+    method: Method,
+    wanted: &Wanted,
+    headers: &HeaderMap,
+    place: Option<OwnedSemaphorePermit>,
+) -> Response {
+    let asked = headers.iter().filter(|(name, _)| ASKED.contains(name));
+    let asked = asked.map(|(name, value)| (name.clone(), value.clone())).collect();
+    match local.upstream.relay(method, &wanted.repository, &wanted.thing(), asked).await {
+        Ok(relayed) => pass_on(relayed, place),
+        Err(error) => {
+            let status = match &error {
+                RegistryError::ForbiddenAddress { .. } => StatusCode::FORBIDDEN,
+                RegistryError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+                _ => StatusCode::BAD_GATEWAY,
+            };
+            refuse(status, crate::error::in_one_line(&error))
+        }
+    }
+}
+
+fn pass_on(Relayed { status, headers, body }: Relayed, place: Option<OwnedSemaphorePermit>) -> Response {
+    let body = body.inspect_ok(move |_| {
+        let _held = &place;
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    *response.status_mut() = status;
+    let heard = |name: &HeaderName| ANSWERED.contains(name) || name.as_str().starts_with(DISTRIBUTION);
+    let heard = headers.into_iter().filter_map(|(name, value)| Some((name.filter(heard)?, value)));
+    response.headers_mut().extend(heard);
+    response
+}
