@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use service::{telemetry::LogArgs, version};
 
-use crate::{completions, convert, doctor, pull, setup, status, trace};
+use crate::{completions, convert, doctor, get, pull, setup, status, trace};
 
 /// Lazy container images: convert them, pull them, see what they do.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Convert(convert::Args),
     /// Pull an image into containerd, fetching the data of lazy images only when it is read
     Pull(pull::Args),
+    /// Download a blob or a file, by the piece network where it can
+    Get(get::Args),
     /// Run a command in a lazy image and list the files it reads
     Trace(trace::Args),
     /// Print the configuration that containerd and systemd need
@@ -52,6 +54,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         match command {
             Command::Convert(args) => convert::run(args).await,
             Command::Pull(args) => pull::run(args).await,
+            Command::Get(args) => get::run(args).await,
             Command::Trace(args) => trace::run(args).await,
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Status(args) => status::run(&args).await,

@@ -5,6 +5,7 @@ mod completions;
 mod containerd;
 mod convert;
 mod doctor;
+mod get;
 mod image;
 mod output;
 mod paths;
@@ -19,6 +20,9 @@ mod trace;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if get::dfget::is_called() {
+        return get::dfget::main();
+    }
     let cli = match service::exit::flags::<cli::Cli>() {
         Ok(cli) => cli,
         Err(code) => return code,

@@ -1,0 +1,120 @@
+//! The file while it is not whole: `FILE.part` beside it, which takes its name in the end.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use nix::fcntl::{Flock, FlockArg};
+use service::exit::UsageError;
+use sha2::{Digest as _, Sha256};
+
+/// Bytes read at a time.
+const STEP: usize = 1 << 20;
+
+/// What came cannot be kept; no other source can help.
+#[derive(Debug, thiserror::Error)]
+#[error("write {}", path.display())]
+pub(super) struct WriteError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// A file that is being downloaded. While it lives no other process writes it.
+#[derive(Debug)]
+pub(super) struct Part {
+    file: Flock<File>,
+    path: PathBuf,
+    target: PathBuf,
+    len: u64,
+    hash: Sha256,
+}
+
+impl Part {
+    /// The part of `target` that is here. Where nobody can check it in the end (`resumes` is false), it begins anew.
+    pub(super) async fn open(target: &Path, resumes: bool) -> anyhow::Result<Self> {
+        if target.is_dir() || target.file_name().is_none() {
+            bail!(UsageError(format!("{} is a directory: name a file", target.display())));
+        }
+        let mut name = target.as_os_str().to_owned();
+        name.push(".part");
+        let (path, target) = (PathBuf::from(name), target.to_owned());
+        blocking(move || {
+            let opened = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+            let opened = opened.with_context(|| format!("open {}", path.display()))?;
+            let Ok(file) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else {
+                bail!("{} is being downloaded by another process", target.display());
+            };
+            let mut part = Self { file, path, target, len: 0, hash: Sha256::new() };
+            if resumes {
+                part.read_what_is_here()?;
+            } else {
+                part.file.set_len(0)?;
+            }
+            Ok(part)
+        })
+        .await
+    }
+
+    fn read_what_is_here(&mut self) -> anyhow::Result<()> {
+        let mut bytes = vec![0; STEP];
+        loop {
+            let read = self.file.read(&mut bytes).with_context(|| format!("read {}", self.path.display()))?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.hash.update(&bytes[..read]);
+            self.len += read as u64;
+        }
+    }
+
+    /// Bytes that are here.
+    pub(super) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Digest of what is here.
+    pub(super) fn digest(&self) -> String {
+        format!("sha256:{}", hex::encode(self.hash.clone().finalize()))
+    }
+
+    /// Adds bytes at the end.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        let written = tokio::task::block_in_place(|| self.file.write_all(bytes));
+        written.map_err(|source| WriteError { path: self.path.clone(), source })?;
+        self.hash.update(bytes);
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Begins anew.
+    pub(super) fn restart(&mut self) -> anyhow::Result<()> {
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        (self.len, self.hash) = (0, Sha256::new());
+        Ok(())
+    }
+
+    /// Removes it.
+    pub(super) fn discard(self) -> anyhow::Result<()> {
+        std::fs::remove_file(&self.path).with_context(|| format!("remove {}", self.path.display()))
+    }
+
+    /// Gives it its name, with all its bytes on the disk.
+    pub(super) async fn keep(self) -> anyhow::Result<()> {
+        blocking(move || {
+            self.file.sync_all().with_context(|| format!("write {}", self.path.display()))?;
+            std::fs::rename(&self.path, &self.target)
+                .with_context(|| format!("rename {}", self.path.display()))
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("the disk's thread has ended badly")?
+}
