@@ -14,6 +14,7 @@
 //! from here where the whole is here and right, and else from the registry, so that a node whose own fetches lead to its
 //! own mirror does not wait for itself.
 
+mod hashed;
 mod upstream;
 mod whole;
 

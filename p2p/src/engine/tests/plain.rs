@@ -127,3 +127,41 @@ async fn a_blob_that_is_found_again_on_disk_is_good_and_passed_on() {
     cluster.engines.clear();
     cluster.stop().await;
 }
+
+/// Reads piece by piece as a mirror does, while all of it is fetched; says whether what came is right.
+async fn streams(cluster: &Cluster, node: usize) -> bool {
+    let blob = cluster.open(node).await;
+    let len = blob.layout().len();
+    let all = blob.fetch(0..len, Priority::Trace);
+    let pieces = async {
+        let mut came = Vec::new();
+        for piece in blob.layout().pieces() {
+            came.extend(blob.read_unchecked(blob.layout().range(piece), Priority::Trace).await?);
+        }
+        Ok::<_, P2pError>(came)
+    };
+    let (fetched, came) = tokio::join!(all, pieces);
+    // The whole may turn out to be wrong after its pieces came; then it is fetched again, or given up.
+    let came = came.is_ok_and(|came| came == cluster.server.blob);
+    fetched.is_ok() && came
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_what_the_origin_spoils_are_right_or_known_to_be_wrong_and_heal() {
+    let mut right = 0;
+    for seed in 0..30 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (nodes, pieces) = (random.usize(2..5), random.usize(2..12));
+        let cluster = plain(nodes, pieces);
+        let spoiled = (0..random.usize(0..4)).map(|_| random.u64(0..pieces as u64) * u64::from(PIECE));
+        cluster.server.spoils.lock().unwrap().extend(spoiled);
+        let all = join_all((0..nodes).map(|node| streams(&cluster, node)));
+        let outcomes = timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("seed {seed} is stuck"));
+        right += outcomes.into_iter().filter(|right| *right).count();
+        cluster.server.spoils.lock().unwrap().clear();
+        downloads(&cluster, 0..nodes).await;
+        cluster.stop().await;
+    }
+    println!("{right} streams were right at once");
+    assert!(right > 0);
+}

@@ -135,6 +135,22 @@ async fn a_wrong_blob_is_never_handed_out_whole_and_a_right_one_soon_is() {
     }
 }
 
+/// What is kept wrong in the registry is whole nowhere: not of one piece, not of several, shared or not.
+#[tokio::test]
+async fn a_blob_that_stays_wrong_is_given_whole_to_nobody() {
+    for (repository, len) in [("shared", 999), ("shared", 5 * MIB), ("private", 999), ("private", 5 * MIB)] {
+        let scene = scene(3).await;
+        let digest = scene.registry.put_blob(vec![7; len]);
+        scene.registry.fail(Fault::FlippedByte, 10_000);
+        let path = format!("{repository}/blobs/{digest}");
+        let (first, second, third) =
+            tokio::join!(scene.pull(0, &path, &[]), scene.pull(1, &path, &[]), scene.pull(2, &path, &[]));
+        for answer in [first, second, third] {
+            assert!(!answer.status.is_success() || answer.body.is_err(), "{repository}, {len} bytes");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_the_registry_does_not_have_or_say_is_told_as_it_is() {
     let scene = scene(1).await;

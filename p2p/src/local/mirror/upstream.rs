@@ -15,7 +15,7 @@ use futures_util::TryStreamExt as _;
 use registry::{RegistryError, Relayed};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Local, Wanted, refuse};
+use super::{super::handlers::parse_digest, Kind, Local, Wanted, hashed::hashed, refuse};
 
 /// What callers say that the registry hears.
 const ASKED: [HeaderName; 4] = [ACCEPT, AUTHORIZATION, RANGE, IF_NONE_MATCH];
@@ -33,7 +33,8 @@ const ANSWERED: [HeaderName; 8] = [
 /// Begin of the headers of the distribution protocol.
 const DISTRIBUTION: &str = "docker-";
 
-/// Asks the registry, and hands its answer on. `place` is held until all of it has gone.
+/// Asks the registry, and hands its answer on; a whole blob that is wrong breaks off. `place` is held until all of it has
+/// gone.
 pub(super) async fn relay(
     local: &Local,
     method: Method,
@@ -43,8 +44,10 @@ pub(super) async fn relay(
 ) -> Response {
     let asked = headers.iter().filter(|(name, _)| ASKED.contains(name));
     let asked = asked.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let digest =
+        parse_digest(&wanted.reference).filter(|_| wanted.kind == Kind::Blob && method == Method::GET);
     match local.upstream.relay(method, &wanted.repository, &wanted.thing(), asked).await {
-        Ok(relayed) => pass_on(relayed, place),
+        Ok(relayed) => pass_on(relayed, digest, place),
         Err(error) => {
             let status = match &error {
                 RegistryError::ForbiddenAddress { .. } => StatusCode::FORBIDDEN,
@@ -56,11 +59,19 @@ pub(super) async fn relay(
     }
 }
 
-fn pass_on(Relayed { status, headers, body }: Relayed, place: Option<OwnedSemaphorePermit>) -> Response {
+fn pass_on(
+    Relayed { status, headers, body }: Relayed,
+    digest: Option<[u8; 32]>,
+    place: Option<OwnedSemaphorePermit>,
+) -> Response {
     let body = body.inspect_ok(move |_| {
         let _held = &place;
     });
-    let mut response = Response::new(Body::from_stream(body));
+    let body = match digest.filter(|_| status == StatusCode::OK) {
+        Some(digest) => Body::from_stream(hashed(body, digest)),
+        None => Body::from_stream(body),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let heard = |name: &HeaderName| ANSWERED.contains(name) || name.as_str().starts_with(DISTRIBUTION);
     let heard = headers.into_iter().filter_map(|(name, value)| Some((name.filter(heard)?, value)));

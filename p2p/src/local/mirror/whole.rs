@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     super::{BLOBS, DEADLINE, LARGEST_RANGE, Opened, handlers::parse_digest},
-    Local, Wanted,
+    Local, Wanted, refuse,
 };
 use crate::{
     P2pError, PieceLayout, Priority,
@@ -52,6 +52,10 @@ pub(super) async fn stream(
     let mut sending = Sending::new(blob, origin.on_behalf_of(credential), digest);
     let first = match timeout(FIRST, sending.next()).await {
         Ok(Ok(Some(first))) => first,
+        // The registry has been asked twice for what is wrong: it has nothing else.
+        Ok(Err(error)) if error.is_wrong() => {
+            return Ok(refuse(StatusCode::BAD_GATEWAY, crate::error::in_one_line(&error)));
+        }
         outcome => {
             let reason = match outcome {
                 Ok(Err(error)) => crate::error::in_one_line(&error),
@@ -139,6 +143,13 @@ enum SendError {
     Wrong,
     #[error("nothing within {DEADLINE:?}")]
     Late,
+}
+
+impl SendError {
+    /// Whether the blob is not what its digest says, wherever it comes from.
+    const fn is_wrong(&self) -> bool {
+        matches!(self, Self::Wrong | Self::Engine(P2pError::Whole { .. }))
+    }
 }
 
 type Fetched = Pin<Box<dyn Future<Output = Result<(), P2pError>> + Send>>;
