@@ -112,6 +112,28 @@ fn three_nodes_take_one_copy_from_the_registry_and_a_restarted_one_none() -> Res
     Ok(())
 }
 
+/// What nodes say that they have done agrees with what is seen from outside.
+#[test]
+fn figures_add_up() -> Result<()> {
+    let bed = Bed::start(Link::DIRECT)?;
+    let blob = bed.publish(9, 12)?;
+    let len = blob.bytes.len() as u64;
+    (0..3).try_for_each(|node| bed.read_all(node, &blob))?;
+    let figure = |name: &str| -> Result<[u64; 3]> {
+        let of = |node: usize| bed.nodes[node].figure(name);
+        Ok([of(0)?, of(1)?, of(2)?])
+    };
+    let from_origin = figure("shoal_p2p_received_bytes_total{from=\"origin\",fate=\"kept\"}")?;
+    let from_peers = figure("shoal_p2p_received_bytes_total{from=\"peer\",fate=\"kept\"}")?;
+    println!("{from_origin:?} from the origin, {from_peers:?} from peers, of {len} bytes");
+    ensure!(from_origin == [len, 0, 0] && from_peers == [0, len, len]);
+    ensure!(figure("shoal_p2p_sent_bytes_total")?.iter().sum::<u64>() >= 2 * len);
+    ensure!(figure("shoal_p2p_read_bytes_total{priority=\"demand\"}")? == [len; 3]);
+    ensure!(figure("shoal_p2p_stored_bytes")? == [len; 3] && figure("shoal_p2p_members")? == [3; 3]);
+    ensure!(figure("shoal_p2p_strikes_total")? == [0; 3]);
+    Ok(())
+}
+
 #[test]
 fn the_others_finish_when_a_node_is_killed_half_way() -> Result<()> {
     let bed = Bed::start(Link { round_trip: Duration::from_millis(2), bits_per_second: 100_000_000 })?;

@@ -72,6 +72,9 @@ pub struct PeerArgs {
     /// may read what is shared [default: none]
     #[arg(long, value_name = "ADDR:PORT", env = "SHOAL_P2PD_MIRROR")]
     pub mirror: Option<SocketAddr>,
+    /// Say at http://ADDR:PORT/metrics what this node has done, in the format of Prometheus [default: on the socket alone]
+    #[arg(long, value_name = "ADDR:PORT", env = "SHOAL_P2PD_METRICS")]
+    pub metrics: Option<SocketAddr>,
     /// Repository whose content every member and all who may use the socket may read: HOST/NAME, or HOST/PREFIX*; may be
     /// given several times
     #[arg(long, value_name = "PATTERN", env = "SHOAL_P2PD_SHARE", value_delimiter = ',')]

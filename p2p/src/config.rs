@@ -41,6 +41,8 @@ pub struct Config {
     pub socket_group: Option<u32>,
     /// Where containerd and others find a registry mirror, if there is to be one.
     pub mirror: Option<SocketAddr>,
+    /// Where Prometheus finds what this node has done, besides the socket.
+    pub metrics: Option<SocketAddr>,
     /// Repositories whose content is shared.
     pub share: Vec<String>,
     /// Room for pieces.
@@ -80,6 +82,7 @@ impl Config {
             socket: keys.or_default(args.socket, "socket", || SOCKET.into()),
             socket_group: keys.parsed(args.socket_group, "socket_group", find_group),
             mirror: keys.take_or(args.mirror, "mirror"),
+            metrics: keys.take_or(args.metrics, "metrics"),
             share: keys.list(args.share, "share", Vec::new),
             budget: Budget {
                 bytes: keys.parsed(args.budget, "budget", size::parse).unwrap_or(BUDGET),
@@ -138,6 +141,9 @@ impl Config {
         }
         if let Some(mirror) = self.mirror {
             set("mirror", mirror.to_string().into());
+        }
+        if let Some(metrics) = self.metrics {
+            set("metrics", metrics.to_string().into());
         }
         set("share", self.share.clone().into());
         set("budget", self.budget.bytes.to_string().into());

@@ -29,6 +29,7 @@ pub use origin::{Origin, OriginError};
 use crate::{
     Claim, NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
     membership::Told,
+    metrics::Metrics,
     rate::Limits,
     store::{Store, Stored},
     transport::{Event, Transport},
@@ -55,6 +56,8 @@ pub struct Parts {
     pub told: mpsc::Sender<Told>,
     /// How fast pieces may go and come.
     pub limits: Limits,
+    /// Counts what comes and goes.
+    pub metrics: Metrics,
     /// Decides what is left to chance.
     pub seed: u64,
 }
@@ -181,6 +184,12 @@ impl Engine {
         self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
         let held = is_open.await.map_err(|_| P2pError::Stopping)?;
         Ok(Blob { _held: held, task, stored, commands: self.commands.clone() })
+    }
+
+    /// The disk.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     /// Ends the work, and returns when it has ended.

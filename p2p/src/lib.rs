@@ -12,6 +12,7 @@ mod id;
 pub mod identity;
 pub mod local;
 pub mod membership;
+pub mod metrics;
 pub mod owner;
 pub mod peer;
 mod priority;

@@ -8,6 +8,7 @@
 //! GET  /v1/limits                                         {"limits": ["upload=none", "task.upload=1048576", …]}
 //! PUT  /v1/limits                                         the same with those that change, from now on
 //! GET  /v1/status                                         this node, the members it sees, what it shares
+//! GET  /metrics                                           what this node has done, see `crate::metrics`
 //! GET  /v2/…                                              what a registry mirror answers, see `mirror`
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! A read may carry the caller's credential for the registry (`Authorization`). What has to come from there while it waits
 //! is fetched by it; it is not kept, and what the registry refuses to it is a 401. Without one this node's own are used.
 
+mod figures;
 mod handlers;
 mod limits;
 mod mirror;
@@ -39,6 +41,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     NodeId,
     engine::{Blob, Engine, Members},
+    metrics::Metrics,
     rate::Limits,
     rights::Rights,
     source::RegistryOrigin,
@@ -76,6 +79,10 @@ pub struct Node {
     pub id: NodeId,
     /// Who is alive.
     pub members: watch::Receiver<Arc<Members>>,
+    /// How fast pieces may go and come.
+    pub limits: Limits,
+    /// What it has done.
+    pub metrics: Metrics,
 }
 
 /// What is answered from.
@@ -85,7 +92,6 @@ pub struct Local {
     client: Client,
     upstream: Client,
     rights: Rights,
-    limits: Limits,
     node: Node,
     blobs: Mutex<Blobs>,
     streams: Arc<Semaphore>,
@@ -103,10 +109,10 @@ pub struct Registries {
 impl Local {
     /// Answers from `engine`; what is not there comes from `registries`, if the repository is shared.
     #[must_use]
-    pub fn new(engine: Engine, registries: Registries, rights: Rights, limits: Limits, node: Node) -> Self {
+    pub fn new(engine: Engine, registries: Registries, rights: Rights, node: Node) -> Self {
         let Registries { client, upstream } = registries;
         let streams = Arc::new(Semaphore::new(STREAMS));
-        Self { engine, client, upstream, rights, limits, node, blobs: Mutex::default(), streams }
+        Self { engine, client, upstream, rights, node, blobs: Mutex::default(), streams }
     }
 
     /// Ends the engine, and questions to registries.
@@ -128,6 +134,8 @@ impl Local {
     }
 }
 
+/// What this node has done, for who may not use the socket.
+pub use figures::router as figures;
 /// The calls of a mirror alone, for who may not use the socket.
 pub use mirror::router as mirror;
 
@@ -142,6 +150,7 @@ pub fn router(local: Arc<Local>) -> Router {
         .route("/v1/limits", get(limits::get).put(limits::set))
         .route("/v1/status", get(handlers::status))
         .with_state(Arc::clone(&local))
+        .merge(figures(Arc::clone(&local)))
         .merge(mirror(local))
 }
 

@@ -12,3 +12,16 @@ pub enum Priority {
     /// A process waits for it.
     Demand,
 }
+
+impl Priority {
+    /// How calls and figures name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Background => "background",
+            Self::Trace => "trace",
+            Self::ReadAhead => "read-ahead",
+            Self::Demand => "demand",
+        }
+    }
+}

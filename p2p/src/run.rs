@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use axum::Router;
 use p2p_api::peer::Role;
 use registry::{Client, ClientOptions};
 use service::{
@@ -34,6 +35,7 @@ use crate::{
     identity::{keep_token, kept_token, replace_token},
     local::{self, Local, Node, Registries},
     membership::{Membership, MembershipConfig},
+    metrics::Metrics,
     rate::Limits,
     rights::{self, Rights, ShareList},
     store::Store,
@@ -99,12 +101,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let token = cluster(&config, advertise)?;
     let identity = Identity::open(&identity_dir(&config.root), token.secret())?;
     let store = Arc::new(Store::open(&config.root.join("pieces"), config.budget)?);
-    let access = Access::Group(config.socket_group);
-    let socket = Socket::bind(&config.socket, access)
-        .with_context(|| format!("programs cannot be served at {}", config.socket.display()))?;
-    let mirror = bind_mirror(config.mirror).await?;
+    let doors = Doors::open(&config).await?;
 
-    let limits = Limits::new(&config.limits);
+    let (limits, metrics) = (Limits::new(&config.limits), Metrics::default());
     let (id, seal) = (identity.id(), identity.seal()?);
     let about = PoolConfig {
         build: version::COMMIT.into(),
@@ -125,6 +124,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         members: members.clone(),
         told: tell,
         limits: limits.clone(),
+        metrics: metrics.clone(),
         seed: fastrand::u64(..),
     };
     let guarded = !config.allow_link_local;
@@ -132,13 +132,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let upstream = rights::anonymous(options.clone())?;
     let rights = Rights::new(ShareList::new(config.share), upstream.clone());
     let registries = Registries { client: Client::new(options)?, upstream };
-    let local = Local::new(Engine::start(parts), registries, rights, limits, Node { id, members });
-    let local = Arc::new(local);
+    let node = Node { id, members, limits, metrics };
+    let local = Arc::new(Local::new(Engine::start(parts), registries, rights, node));
     tracing::info!(
         node = %id, address = %advertise, socket = %config.socket.display(), mirror = ?config.mirror, "serving"
     );
     let served = tokio::select! {
-        served = answer(socket, mirror, &local, stop) => served,
+        served = answer(doors, &local, stop) => served,
         () = local.close_idle(config.idle) => Ok(()),
     };
     tracing::info!("ending");
@@ -146,31 +146,51 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     served
 }
 
-async fn bind_mirror(at: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+/// Where this node is asked.
+struct Doors {
+    socket: Socket,
+    mirror: Option<TcpListener>,
+    figures: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let socket = Socket::bind(&config.socket, Access::Group(config.socket_group))
+            .with_context(|| format!("programs cannot be served at {}", config.socket.display()))?;
+        let mirror = bind(config.mirror, "the mirror").await?;
+        let figures = bind(config.metrics, "the metrics").await?;
+        Ok(Self { socket, mirror, figures })
+    }
+}
+
+async fn bind(at: Option<SocketAddr>, what: &str) -> anyhow::Result<Option<TcpListener>> {
     let Some(at) = at else { return Ok(None) };
-    let bound = TcpListener::bind(at).await.with_context(|| format!("the mirror cannot be at {at}"))?;
+    let bound = TcpListener::bind(at).await.with_context(|| format!("{what} cannot be at {at}"))?;
     Ok(Some(bound))
+}
+
+/// Answers at one address, if there is one, until `stop`.
+async fn answer_at(
+    listener: Option<TcpListener>,
+    calls: Router,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let Some(listener) = listener else { return Ok(()) };
+    axum::serve(listener, calls).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 /// Answers programs until `stop`, and those that wait a little longer.
 async fn answer(
-    socket: Socket,
-    mirror: Option<TcpListener>,
+    Doors { socket, mirror, figures }: Doors,
     local: &Arc<Local>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let _file = socket.file;
-    let ended = stop.clone();
     let programs = axum::serve(socket.listener, local::router(Arc::clone(local)))
-        .with_graceful_shutdown(async move { ended.cancelled().await });
-    let ended = stop.clone();
-    let pulls = async {
-        let Some(listener) = mirror else { return Ok(()) };
-        axum::serve(listener, local::mirror(Arc::clone(local)))
-            .with_graceful_shutdown(async move { ended.cancelled().await })
-            .await
-    };
-    let served = async { tokio::try_join!(programs.into_future(), pulls) };
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let pulls = answer_at(mirror, local::mirror(Arc::clone(local)), stop.clone());
+    let scrapes = answer_at(figures, local::figures(Arc::clone(local)), stop.clone());
+    let served = async { tokio::try_join!(programs.into_future(), pulls, scrapes) };
     let late = async {
         stop.cancelled().await;
         sleep(DRAIN).await;

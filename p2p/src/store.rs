@@ -167,6 +167,12 @@ impl Store {
         self.shared.table().bytes()
     }
 
+    /// What may be stored.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.shared.table().budget()
+    }
+
     /// Changes what may be stored. What is beyond it is evicted when something is stored next.
     pub fn set_budget(&self, budget: Budget) {
         self.shared.table().set_budget(budget);

@@ -132,6 +132,18 @@ impl P2pd {
         Ok(serde_json::from_slice(&answer.body)?)
     }
 
+    /// The sum of its figures that begin so.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub fn figure(&self, begin: &str) -> Result<u64> {
+        let answer = self.call("GET", "/metrics", &[], &[])?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        let page = answer.text();
+        let found = page.lines().filter(|line| line.starts_with(begin));
+        found.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<u64>()?)).sum()
+    }
+
     /// Makes a call on its socket.
     ///
     /// # Errors

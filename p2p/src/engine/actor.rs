@@ -19,6 +19,7 @@ use super::{Command, Members, OriginError, Parts, check::Outcome, owned::OwnedTa
 use crate::{
     NodeId, P2pError, PieceIndex, TaskId,
     membership::Told,
+    metrics::Metrics,
     owner::{Instruction, ranked},
     peer::{Action, Source, Upload, Uploads},
     rate::{Limits, Use},
@@ -62,6 +63,7 @@ pub(super) struct Actor {
     pub(super) owned: OwnedTasks,
     pub(super) uploads: Uploads,
     pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
     /// When anything last happened but that time went by.
     pub(super) happened: Duration,
     pub(super) unreachable: HashMap<NodeId, Duration>,
@@ -85,6 +87,7 @@ impl Actor {
             owned: OwnedTasks::new(random.u64(..)),
             uploads: Uploads::default(),
             limits: parts.limits,
+            metrics: parts.metrics,
             happened: Duration::ZERO,
             unreachable: HashMap::new(),
             work: JoinSet::new(),
@@ -162,6 +165,7 @@ impl Actor {
         match done {
             Done::Fetched(task, piece, Ok(bytes)) => self.check(task, piece, Source::Origin, bytes),
             Done::Fetched(task, piece, Err(error)) => {
+                self.metrics.origin_failed();
                 if let Some(swarm) = self.swarms.get_mut(&task) {
                     let reason = crate::error::in_one_line(&error);
                     tracing::debug!(%task, piece = piece.get(), reason, "the origin did not give a piece");

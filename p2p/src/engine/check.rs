@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Claim, NodeId, P2pError, PieceIndex, PieceList, TaskId,
+    metrics::{Fate, From},
     peer::Source,
     store::{Standing, StoreError},
 };
@@ -54,6 +55,15 @@ impl Proof {
     }
 }
 
+impl std::convert::From<Source> for From {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Origin => Self::Origin,
+            Source::Node(_) => Self::Peer,
+        }
+    }
+}
+
 impl Actor {
     /// Checks a piece, and stores it if it is right.
     pub(super) fn check(&mut self, task: TaskId, piece: PieceIndex, source: Source, bytes: Bytes) {
@@ -67,12 +77,18 @@ impl Actor {
             },
         };
         let (store, stored) = (Arc::clone(&self.store), Arc::clone(&swarm.stored));
+        let metrics = self.metrics.clone();
         self.work.spawn_blocking(move || {
+            let count = |fate| metrics.piece(source.into(), fate, bytes.len() as u64);
             let (standing, claim) = match proof.judge(piece, &bytes) {
                 Ok(right) => right,
-                Err(outcome) => return Done::Checked(task, piece, source, Ok(outcome)),
+                Err(outcome) => {
+                    count(Fate::Wrong);
+                    return Done::Checked(task, piece, source, Ok(outcome));
+                }
             };
             let put = store.put(&stored, piece, &bytes, standing);
+            count(if matches!(put, Ok(true)) { Fate::Kept } else { Fate::Unwanted });
             let outcome = put.map(|put| match put {
                 true => Outcome::Right(claim),
                 // What was there before stays, and so does the word for it.
@@ -99,6 +115,7 @@ impl Actor {
                 for liar in claim.map(|claim| swarm.provisional.stored(claim)).unwrap_or_default() {
                     tracing::warn!(%task, piece = piece.get(), node = %liar, "a node gave or named another piece");
                     swarm.task.lied(now, liar);
+                    self.metrics.strike();
                 }
                 swarm.arrived(piece);
                 if let Some(claim) = claim.filter(|_| source == Source::Origin) {
@@ -110,7 +127,9 @@ impl Actor {
             Ok(Outcome::Wrong) => {
                 tracing::warn!(%task, piece = piece.get(), ?source, "a piece is wrong");
                 swarm.task.spoiled(now, piece, source);
-                if source == Source::Origin {
+                if let Source::Node(_) = source {
+                    self.metrics.strike();
+                } else {
                     swarm.origin_failed(piece, false, "its bytes are not those that the image lists");
                 }
             }

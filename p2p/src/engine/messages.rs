@@ -7,6 +7,7 @@ use p2p_api::peer::{self, Body};
 use super::{actor::Actor, wire};
 use crate::{
     NodeId, TaskId,
+    metrics::{Fate, From},
     owner::Instruction,
     peer::{Admission, Source, Upload},
     transport::Incoming,
@@ -18,10 +19,14 @@ impl Actor {
             Incoming::Connected(_) => self.is_there(node),
             Incoming::Message(body) => self.message(node, body),
             Incoming::Piece { task, piece, bytes } => {
-                let Some(swarm) = self.swarms.get(&task) else { return };
                 // One that comes late, after it was called off, is as good as any.
-                if let Some(piece) = swarm.layout().piece(piece).filter(|piece| swarm.task.wants(*piece)) {
-                    self.check(task, piece, Source::Node(node), bytes);
+                let wanted = self
+                    .swarms
+                    .get(&task)
+                    .and_then(|swarm| swarm.layout().piece(piece).filter(|piece| swarm.task.wants(*piece)));
+                match wanted {
+                    Some(piece) => self.check(task, piece, Source::Node(node), bytes),
+                    None => self.metrics.piece(From::Peer, Fate::Unwanted, bytes.len() as u64),
                 }
             }
             Incoming::Sent { task, piece } => self.left(node, task, piece),
@@ -216,15 +221,18 @@ impl Actor {
             return self.say(node, Body::Missing(peer::Missing { task, piece }));
         };
         let upload = Upload { node, task, piece, len, priority: wire::priority(request.priority), held };
-        let busy = |upload: Upload, retry: Duration| {
-            let (task, piece) = (wire::bytes(upload.task), upload.piece.get());
-            Body::Busy(peer::Busy { task, piece, retry_ms: wire::millis(retry) })
-        };
         match self.uploads.request(upload) {
             Admission::Queued => {}
-            Admission::Instead(other, retry) => self.say(other.node, busy(other, retry)),
-            Admission::Busy(retry) => self.say(node, busy(upload, retry)),
+            Admission::Instead(other, retry) => self.put_off(other, retry),
+            Admission::Busy(retry) => self.put_off(upload, retry),
         }
         self.upload();
+    }
+
+    /// Asks a node to come again.
+    fn put_off(&mut self, Upload { node, task, piece, .. }: Upload, retry: Duration) {
+        self.metrics.busy();
+        let (task, piece) = (wire::bytes(task), piece.get());
+        self.say(node, Body::Busy(peer::Busy { task, piece, retry_ms: wire::millis(retry) }));
     }
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Claim, NodeId, P2pError, PieceIndex, Priority, TaskId,
+    metrics::{Fate, From},
     peer::{Next, Source},
     store::{Standing, Store, StoreError, Stored},
 };
@@ -162,10 +163,14 @@ impl Actor {
         };
         let mut corrected = Vec::new();
         for (piece, digest) in fetched {
-            let Some(liar) = swarm.provisional.fetched_again(me, piece, digest) else { continue };
+            let liar = swarm.provisional.fetched_again(me, piece, digest);
+            let fate = if liar.is_some() { Fate::Kept } else { Fate::Unwanted };
+            self.metrics.piece(From::Origin, fate, swarm.layout().piece_len(piece).into());
+            let Some(liar) = liar else { continue };
             tracing::warn!(%task, piece = piece.get(), node = %liar, "the origin has another piece than this node said");
             if liar != me {
                 swarm.task.lied(now, liar);
+                self.metrics.strike();
             }
             corrected.push(Claim { piece, digest, fetcher: me });
         }

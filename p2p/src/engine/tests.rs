@@ -113,6 +113,7 @@ impl Cluster {
                 members,
                 told: tokio::sync::mpsc::channel(1).0,
                 limits: crate::rate::Limits::default(),
+                metrics: Metrics::default(),
                 seed: number as u64,
             })
         });

@@ -39,7 +39,15 @@ impl Actor {
     /// A piece has been given to the network.
     pub(super) fn left(&mut self, node: NodeId, task: TaskId, piece: u32) {
         self.uploads.left(node, task, piece);
+        self.count_sent(task, piece);
         self.upload();
+    }
+
+    fn count_sent(&self, task: TaskId, piece: u32) {
+        let layout = self.swarms.get(&task).map(super::swarm::Swarm::layout);
+        if let Some((layout, piece)) = layout.and_then(|layout| Some((layout, layout.piece(piece)?))) {
+            self.metrics.sent(layout.piece_len(piece).into());
+        }
     }
 
     /// A node has pieces: those that came from here need no more of the link.

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use axum::{
     Json,
-    body::Bytes,
+    body::{Bytes, HttpBody as _},
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -12,7 +12,7 @@ use axum::{
 use registry::{Credential, Repository};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened, limits};
 use crate::{
@@ -92,12 +92,26 @@ pub(super) async fn read(
     Query(listed): Query<Listed>,
     headers: HeaderMap,
 ) -> Response {
-    let Opened { blob, origin } = match known(&local, &digest, &listed) {
+    let (priority, began) = (parse_priority(&headers), Instant::now());
+    let answer = read_range(&local, &digest, &listed, (&headers, priority)).await;
+    let bytes = answer.body().size_hint().exact().filter(|_| answer.status().is_success());
+    let (status, took) = (answer.status().as_u16(), began.elapsed().as_secs_f64());
+    local.node.metrics.read(priority, status, bytes.unwrap_or(0), took);
+    answer
+}
+
+async fn read_range(
+    local: &Local,
+    digest: &str,
+    listed: &Listed,
+    (headers, priority): (&HeaderMap, Priority),
+) -> Response {
+    let Opened { blob, origin } = match known(local, digest, listed) {
         Ok(opened) => opened,
         Err(refusal) => return refusal.into_response(),
     };
     let len = blob.layout().len();
-    let Some(range) = parse_range(&headers, len) else {
+    let Some(range) = parse_range(headers, len) else {
         return refuse(
             StatusCode::RANGE_NOT_SATISFIABLE,
             format!("a range of at most {LARGEST_RANGE} bytes of {len}"),
@@ -109,11 +123,10 @@ pub(super) async fn read(
         return refuse(StatusCode::BAD_REQUEST, "the credential is neither basic nor bearer");
     }
     let _reading = origin.on_behalf_of(credential);
-    let priority = parse_priority(&headers);
     let read = async {
         if priority < Priority::Demand {
             let len = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
-            local.limits.take(Use::Prefetch, blob.task(), len).await;
+            local.node.limits.take(Use::Prefetch, blob.task(), len).await;
         }
         blob.read(range.clone(), priority).await
     };
@@ -205,7 +218,7 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
         .map(|(id, address)| json!({ "node": hex::encode(id.0), "address": address.to_string() }))
         .collect();
     let node = hex::encode(local.node.id.0);
-    Json(json!({ "node": node, "members": members, "blobs": blobs, "limits": limits::told(&local.limits) }))
+    Json(json!({ "node": node, "members": members, "blobs": blobs, "limits": limits::told(&local.node.limits) }))
         .into_response()
 }
 

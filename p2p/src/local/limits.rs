@@ -24,7 +24,7 @@ pub(super) fn told(limits: &Limits) -> Vec<String> {
 }
 
 pub(super) async fn get(State(local): State<Arc<Local>>) -> Json<Told> {
-    Json(Told { limits: told(&local.limits) })
+    Json(Told { limits: told(&local.node.limits) })
 }
 
 /// Changes all that are named, or, where one of them is nonsense, none.
@@ -32,7 +32,7 @@ pub(super) async fn set(State(local): State<Arc<Local>>, Json(wanted): Json<Told
     let settings: Result<Vec<Setting>, String> = wanted.limits.iter().map(|text| text.parse()).collect();
     match settings {
         Ok(settings) => {
-            settings.into_iter().for_each(|setting| local.limits.set(setting));
+            settings.into_iter().for_each(|setting| local.node.limits.set(setting));
             tracing::info!(limits = ?wanted.limits, "limits changed");
             get(State(local)).await.into_response()
         }

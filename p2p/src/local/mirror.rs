@@ -29,10 +29,13 @@ use axum::{
 };
 use registry::Repository;
 use serde::Deserialize;
-use tokio::time::{Duration, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Duration, timeout},
+};
 
 use super::{Local, handlers::refuse};
-use crate::rights::Verdict;
+use crate::{metrics::Giver, rights::Verdict};
 
 /// Longest wait for the word whether a repository is shared: what is not known goes through.
 const PROBE: Duration = Duration::from_secs(2);
@@ -111,9 +114,11 @@ async fn read(
     headers: HeaderMap,
 ) -> Response {
     let Some(wanted) = Wanted::parse(&rest, upstream.ns.as_deref()) else {
+        local.node.metrics.pull(Giver::Nobody);
         return refuse(StatusCode::NOT_FOUND, "a mirror has manifests and blobs of repositories");
     };
     let Ok(place) = Arc::clone(&local.streams).try_acquire_owned() else {
+        local.node.metrics.pull(Giver::Nobody);
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many are served");
     };
     if method == Method::GET && wanted.kind == Kind::Blob && is_shared(&local, &wanted).await {
@@ -121,12 +126,27 @@ async fn read(
             Some(range) => whole::part(&local, &wanted, range).await,
             None => whole::stream(&local, &wanted, &headers, place).await,
         };
-        return match given {
-            Ok(response) => response,
-            Err(place) => upstream::relay(&local, method, &wanted, &headers, place).await,
-        };
+        match given {
+            Ok(response) => {
+                local.node.metrics.pull(Giver::Network);
+                return response;
+            }
+            Err(place) => return through(&local, method, &wanted, &headers, place).await,
+        }
     }
-    upstream::relay(&local, method, &wanted, &headers, Some(place)).await
+    through(&local, method, &wanted, &headers, Some(place)).await
+}
+
+/// What the registry says.
+async fn through(
+    local: &Local,
+    method: Method,
+    wanted: &Wanted,
+    headers: &HeaderMap,
+    place: Option<OwnedSemaphorePermit>,
+) -> Response {
+    local.node.metrics.pull(Giver::Registry);
+    upstream::relay(local, method, wanted, headers, place).await
 }
 
 /// Whether everybody may read it, as far as is known soon.

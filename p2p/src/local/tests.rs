@@ -61,6 +61,7 @@ async fn scene_with(nodes: u8, budget: u64) -> Scene {
             members: members.clone(),
             told: tokio::sync::mpsc::channel(1).0,
             limits: crate::rate::Limits::default(),
+            metrics: crate::metrics::Metrics::default(),
             seed: node.into(),
         });
         let share = ShareList::new(vec![format!("{}/shared", registry.host())]);
@@ -69,8 +70,13 @@ async fn scene_with(nodes: u8, budget: u64) -> Scene {
             client: Client::new(ClientOptions::default()).unwrap(),
             upstream: anonymous(ClientOptions::default()).unwrap(),
         };
-        let node = super::Node { id: NodeId([node; 32]), members: members.clone() };
-        router(Arc::new(Local::new(engine, registries, rights, crate::rate::Limits::default(), node)))
+        let node = super::Node {
+            id: NodeId([node; 32]),
+            members: members.clone(),
+            limits: crate::rate::Limits::default(),
+            metrics: crate::metrics::Metrics::default(),
+        };
+        router(Arc::new(Local::new(engine, registries, rights, node)))
     });
     let nodes = nodes.collect();
     Scene { registry, blob, digest, list, nodes, _dir: dir }
