@@ -130,6 +130,11 @@ enum Command {
         until: Until,
         done: oneshot::Sender<Result<(), P2pError>>,
     },
+    Doubt {
+        task: TaskId,
+        pieces: Vec<PieceIndex>,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// A node at work. Dropping it ends it; [`Self::stop`] waits until it has.
@@ -270,6 +275,20 @@ impl Blob {
     pub async fn read_unchecked(&self, range: Range<u64>, priority: Priority) -> Result<Bytes, P2pError> {
         self.want(range.clone(), priority, Until::Here).await?;
         self.read_here(range).await
+    }
+
+    /// What was read unchecked of `range` is wrong, says who read it. Its pieces come from the origin again, once, and who
+    /// gave another one than the origin has is caught. Returns when that is done. Of what has been checked nothing is
+    /// doubted.
+    ///
+    /// # Errors
+    /// [`P2pError::Stopping`].
+    pub async fn doubt(&self, range: Range<u64>) -> Result<(), P2pError> {
+        let (done, is_done) = oneshot::channel();
+        let pieces = self.layout().touched(range).collect();
+        let command = Command::Doubt { task: self.task, pieces, done };
+        self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
+        is_done.await.map_err(|_| P2pError::Stopping)
     }
 
     async fn read_here(&self, range: Range<u64>) -> Result<Bytes, P2pError> {

@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! PUT  /v1/blobs/{digest}/pieces?repository=HOST/NAME     the list of the blob's pieces: {"list": "<its BLAKE3>"}
+//! PUT  /v1/blobs/{digest}?repository=HOST/NAME            a blob without a list
 //! GET  /v1/blobs/{digest}?list=BLAKE3                     a range of the blob (Range, X-Shoal-Priority)
+//! GET  /v1/blobs/{digest}?unchecked=true                  the same of one without a list, for who checks by itself
+//! POST /v1/blobs/{digest}/doubts                          what was read so of a Range is wrong
 //! GET  /v1/blobs/{digest}/pieces?list=BLAKE3              which of them are here: {"pieces": N, "here": [[first, last], …]}
 //! DELETE /v1/blobs/{digest}                               nobody here reads it any more
 //! GET  /v1/limits                                         {"limits": ["upload=none", "task.upload=1048576", …]}
@@ -23,6 +26,7 @@ mod figures;
 mod handlers;
 mod limits;
 mod mirror;
+mod unlisted;
 
 use std::{
     collections::HashMap,
@@ -33,7 +37,7 @@ use std::{
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    routing::{get, put},
+    routing::{get, post, put},
 };
 use registry::Client;
 use tokio::sync::{Semaphore, watch};
@@ -142,7 +146,8 @@ pub use mirror::router as mirror;
 /// All calls.
 pub fn router(local: Arc<Local>) -> Router {
     Router::new()
-        .route("/v1/blobs/{digest}", get(handlers::read).delete(handlers::close))
+        .route("/v1/blobs/{digest}", get(handlers::read).put(unlisted::introduce).delete(handlers::close))
+        .route("/v1/blobs/{digest}/doubts", post(unlisted::doubt))
         .route(
             "/v1/blobs/{digest}/pieces",
             put(handlers::pieces).get(handlers::here).layer(DefaultBodyLimit::max(LARGEST_LIST)),

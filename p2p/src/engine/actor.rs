@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use p2p_api::peer::Body;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -45,7 +45,7 @@ pub(super) enum Done {
     /// A blob without a list was hashed whole.
     Hashed(TaskId, Result<bool, Arc<StoreError>>),
     /// Pieces of one came from the origin again, and are this.
-    FetchedAgain(TaskId, Result<Vec<(PieceIndex, [u8; 32])>, String>),
+    FetchedAgain(TaskId, Result<Vec<(PieceIndex, [u8; 32])>, String>, Option<oneshot::Sender<()>>),
     /// A piece was read, to be sent.
     Loaded(Upload, Result<Bytes, StoreError>),
 }
@@ -158,6 +158,7 @@ impl Actor {
                 }
                 None => drop(done.send(Err(P2pError::Stopping))),
             },
+            Command::Doubt { task, pieces, done } => self.doubt(task, &pieces, done),
         }
     }
 
@@ -175,7 +176,11 @@ impl Actor {
             }
             Done::Checked(task, piece, source, outcome) => self.checked(task, piece, source, outcome),
             Done::Hashed(task, outcome) => self.hashed(task, outcome),
-            Done::FetchedAgain(task, outcome) => self.fetched_again(task, outcome),
+            Done::FetchedAgain(task, outcome, doubter) => {
+                self.fetched_again(task, outcome);
+                // Who does not wait any more needs no answer.
+                doubter.map(|doubter| doubter.send(()).ok());
+            }
             Done::Loaded(upload, Ok(bytes)) => self.send_piece(upload, bytes),
             Done::Loaded(upload, Err(error)) => {
                 tracing::warn!("a piece cannot be read: {error}");

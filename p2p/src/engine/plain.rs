@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use p2p_api::peer::{self, Body};
 use ring::digest::{Context, SHA256};
+use tokio::sync::oneshot;
 
 use super::{
     Content, Origin,
@@ -122,7 +123,7 @@ impl Actor {
             }
             Next::FetchAgain(pieces) => {
                 tracing::warn!(%task, pieces = pieces.len(), "a blob is wrong: pieces are fetched again");
-                self.fetch_again(task, pieces);
+                self.fetch_again(task, pieces, None);
             }
             Next::GiveUp => {
                 swarm.fail(&P2pError::Whole { task });
@@ -131,7 +132,20 @@ impl Actor {
         }
     }
 
-    fn fetch_again(&mut self, task: TaskId, pieces: Vec<PieceIndex>) {
+    /// A reader says that pieces are wrong. One that nobody has checked yet comes from the origin again.
+    pub(super) fn doubt(&mut self, task: TaskId, pieces: &[PieceIndex], done: oneshot::Sender<()>) {
+        let swarm = self.swarms.get_mut(&task).filter(|swarm| swarm.is_whole());
+        let doubted = swarm.map(|swarm| swarm.provisional.doubted(pieces)).unwrap_or_default();
+        if doubted.is_empty() {
+            // Who does not wait any more needs no answer.
+            done.send(()).ok();
+        } else {
+            tracing::warn!(%task, pieces = doubted.len(), "a reader doubts pieces: they are fetched again");
+            self.fetch_again(task, doubted, Some(done));
+        }
+    }
+
+    fn fetch_again(&mut self, task: TaskId, pieces: Vec<PieceIndex>, doubter: Option<oneshot::Sender<()>>) {
         let Some(swarm) = self.swarms.get(&task) else { return };
         let (me, store) = (self.me, Arc::clone(&self.store));
         let (origin, stored) = (Arc::clone(&swarm.origin), Arc::clone(&swarm.stored));
@@ -142,7 +156,7 @@ impl Actor {
                 fetch_again((me, Arc::clone(&store)), (Arc::clone(&origin), Arc::clone(&stored)), piece)
             });
             let fetched = stream::iter(fetches).buffer_unordered(AGAIN).try_collect().await;
-            Done::FetchedAgain(task, fetched)
+            Done::FetchedAgain(task, fetched, doubter)
         });
     }
 
@@ -155,6 +169,10 @@ impl Actor {
         let Some(swarm) = self.swarms.get_mut(&task) else { return };
         let fetched = match outcome {
             Ok(fetched) => fetched,
+            Err(reason) if swarm.provisional.is_open() => {
+                tracing::info!(%task, reason, "doubted pieces were not fetched again");
+                return swarm.provisional.not_fetched_again();
+            }
             Err(reason) => {
                 let piece = swarm.layout().piece(0).expect("a blob that is fetched again has pieces");
                 swarm.fail(&P2pError::Origin { task, piece, reason });
@@ -174,8 +192,13 @@ impl Actor {
             }
             corrected.push(Claim { piece, digest, fetcher: me });
         }
+        let is_open = swarm.provisional.is_open();
         self.claim(task, corrected);
-        self.hash_whole(task);
+        if is_open {
+            self.check_whole(task);
+        } else {
+            self.hash_whole(task);
+        }
     }
 
     /// Forgets all pieces of a blob that cannot be made right, and takes part anew.

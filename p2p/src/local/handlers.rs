@@ -21,12 +21,16 @@ use crate::{
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Origin {
-    repository: String,
+    pub(super) repository: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Listed {
-    list: String,
+    /// BLAKE3 of the list of pieces, where the blob has one.
+    list: Option<String>,
+    /// The caller checks by itself what it reads of a blob without one.
+    #[serde(default)]
+    unchecked: bool,
 }
 
 /// Takes the list of a blob's pieces: from now on its ranges can be read.
@@ -117,18 +121,20 @@ async fn read_range(
             format!("a range of at most {LARGEST_RANGE} bytes of {len}"),
         );
     };
-    let authorization = headers.get(header::AUTHORIZATION);
-    let credential = authorization.and_then(Credential::from_authorization);
-    if credential.is_none() && authorization.is_some() {
+    let Ok(credential) = credential(headers) else {
         return refuse(StatusCode::BAD_REQUEST, "the credential is neither basic nor bearer");
-    }
+    };
     let _reading = origin.on_behalf_of(credential);
     let read = async {
         if priority < Priority::Demand {
             let len = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
             local.node.limits.take(Use::Prefetch, blob.task(), len).await;
         }
-        blob.read(range.clone(), priority).await
+        if listed.unchecked {
+            blob.read_unchecked(range.clone(), priority).await
+        } else {
+            blob.read(range.clone(), priority).await
+        }
     };
     match timeout(DEADLINE, read).await {
         Ok(Ok(bytes)) => {
@@ -156,7 +162,21 @@ pub(super) async fn close(State(local): State<Arc<Local>>, Path(digest): Path<St
 }
 
 /// Why a call gets nothing.
-struct Refusal(StatusCode, String);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+
+impl Refusal {
+    /// Maps errors to HTTP, once.
+    pub(super) fn of(error: &P2pError) -> Self {
+        let status = match error {
+            P2pError::Refused { .. } => StatusCode::UNAUTHORIZED,
+            P2pError::Origin { .. } | P2pError::Whole { .. } => StatusCode::BAD_GATEWAY,
+            P2pError::Store { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            P2pError::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            P2pError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, crate::error::in_one_line(error))
+    }
+}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -165,7 +185,7 @@ impl IntoResponse for Refusal {
 }
 
 /// Whether programs and members may read what is in a repository. Where that is not known, it is asked from now on.
-fn may_read(local: &Local, repository: &Repository, digest: &str) -> Result<(), Refusal> {
+pub(super) fn may_read(local: &Local, repository: &Repository, digest: &str) -> Result<(), Refusal> {
     match local.rights.ask(repository, digest) {
         Verdict::Shared => Ok(()),
         Verdict::Private => Err(Refusal(StatusCode::FORBIDDEN, format!("{repository} is not shared"))),
@@ -177,10 +197,15 @@ fn may_read(local: &Local, repository: &Repository, digest: &str) -> Result<(), 
 }
 
 /// The blob of these names, as long as it is shared.
-fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Opened, Refusal> {
-    let names = parse_digest(digest).zip(parse_hex(&listed.list).map(Some));
+pub(super) fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Opened, Refusal> {
+    let list = match &listed.list {
+        Some(list) => parse_hex(list).map(Some),
+        None => Some(None),
+    };
+    let names = parse_digest(digest).zip(list);
     let names = names.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "not a digest".into()))?;
-    let unknown = || Refusal(StatusCode::NOT_FOUND, "the list of its pieces is not known".into());
+    let unknown =
+        || Refusal(StatusCode::NOT_FOUND, "it is not known, or the list of its pieces is not".into());
     let opened = local.blobs().get(&names).cloned().ok_or_else(unknown)?;
     match may_read(local, opened.origin.repository(), digest) {
         Ok(()) => Ok(opened),
@@ -232,8 +257,14 @@ fn parse_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+/// The caller's credential for the registry, if it sent one; an error if that is none.
+pub(super) fn credential(headers: &HeaderMap) -> Result<Option<Credential>, ()> {
+    let authorization = headers.get(header::AUTHORIZATION);
+    authorization.map(|value| Credential::from_authorization(value).ok_or(())).transpose()
+}
+
 /// `bytes=A-B`, which must be there: whole blobs are read in parts.
-fn parse_range(headers: &HeaderMap, len: u64) -> Option<Range<u64>> {
+pub(super) fn parse_range(headers: &HeaderMap, len: u64) -> Option<Range<u64>> {
     let text = headers.get(header::RANGE)?.to_str().ok()?;
     let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
@@ -250,16 +281,8 @@ fn parse_priority(headers: &HeaderMap) -> Priority {
     }
 }
 
-/// Maps errors to HTTP, once.
-fn fail(error: &P2pError) -> Response {
-    let status = match error {
-        P2pError::Refused { .. } => StatusCode::UNAUTHORIZED,
-        P2pError::Origin { .. } | P2pError::Whole { .. } => StatusCode::BAD_GATEWAY,
-        P2pError::Store { .. } => StatusCode::INSUFFICIENT_STORAGE,
-        P2pError::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-        P2pError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    refuse(status, crate::error::in_one_line(error))
+pub(super) fn fail(error: &P2pError) -> Response {
+    Refusal::of(error).into_response()
 }
 
 pub(super) fn refuse(status: StatusCode, message: impl Into<String>) -> Response {

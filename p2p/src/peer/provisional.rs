@@ -125,6 +125,28 @@ impl Provisional {
         disputes.push((node, digest));
     }
 
+    /// Whether something is missing still.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.trust == Trust::Open
+    }
+
+    /// A reader doubts pieces; says which of them are to come from the origin again. Each does once, before the whole is
+    /// checked.
+    pub fn doubted(&mut self, pieces: &[PieceIndex]) -> Vec<PieceIndex> {
+        if self.trust != Trust::Open {
+            return Vec::new();
+        }
+        let doubted =
+            pieces.iter().filter(|piece| self.kept.contains_key(piece) && self.again.insert(**piece));
+        doubted.copied().collect()
+    }
+
+    /// The origin did not give what was doubted: it may be doubted again.
+    pub fn not_fetched_again(&mut self) {
+        self.again.clear();
+    }
+
     /// Whether it is time to hash the whole: all is there, and nobody does yet.
     pub fn begins_check(&mut self, have: &PieceBitmap) -> bool {
         let begins = self.trust == Trust::Open && have.is_full();

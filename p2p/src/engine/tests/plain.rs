@@ -16,7 +16,7 @@ fn plain(nodes: usize, pieces: usize) -> Cluster {
 }
 
 /// An origin that gives other bytes, always the same.
-fn liar(cluster: &Cluster) -> Arc<Server> {
+fn liar_of(cluster: &Cluster) -> Arc<Server> {
     let mut blob = cluster.server.blob.clone();
     blob.chunks_mut(PIECE as usize).for_each(|piece| piece[7] ^= 1);
     Arc::new(Server::new(blob, RATE))
@@ -56,7 +56,7 @@ async fn nothing_is_good_or_read_before_the_whole_was_checked() {
 async fn who_lies_about_what_the_origin_sent_spoils_nobody_s_blob() {
     let cluster = plain(5, 40);
     let lying = async {
-        let blob = cluster.open_from(0, liar(&cluster)).await;
+        let blob = cluster.open_from(0, liar_of(&cluster)).await;
         let read = timeout(PATIENCE, blob.fetch(0..blob.layout().len(), Priority::Background));
         assert!(matches!(read.await.unwrap(), Err(P2pError::Whole { .. })), "its own origin is wrong");
     };
@@ -71,7 +71,7 @@ async fn who_lies_about_what_the_origin_sent_spoils_nobody_s_blob() {
 async fn an_origin_that_lies_is_an_error_and_heals() {
     let mut cluster = plain(2, 10);
     let right = Arc::clone(&cluster.server);
-    cluster.server = liar(&cluster);
+    cluster.server = liar_of(&cluster);
     let blob = cluster.open(0).await;
     let read = timeout(PATIENCE, blob.read(0..10, Priority::Demand)).await.unwrap();
     assert!(matches!(read, Err(P2pError::Whole { .. })), "{read:?}");
@@ -125,6 +125,34 @@ async fn a_blob_that_is_found_again_on_disk_is_good_and_passed_on() {
     cluster.server.down.store(true, Ordering::Relaxed);
     downloads(&cluster, [1]).await;
     cluster.engines.clear();
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reader_doubts_comes_from_the_origin_again_and_its_fetcher_is_caught() {
+    let cluster = plain(3, 20);
+    let liar = (0..3).find(|node| !cluster.owns(*node)).unwrap();
+    let lying = cluster.open_from(liar, liar_of(&cluster)).await;
+    let range = 0..u64::from(PIECE);
+    let wrong = lying.read_unchecked(range.clone(), Priority::Demand).await.unwrap();
+    let reader = (0..3).find(|node| *node != liar).unwrap();
+    let blob = cluster.open(reader).await;
+    assert_eq!(
+        blob.read_unchecked(range.clone(), Priority::Demand).await.unwrap(),
+        wrong,
+        "the lie has spread"
+    );
+    let before = cluster.server.sent.load(Ordering::Relaxed);
+    blob.doubt(range.clone()).await.unwrap();
+    let right = blob.read_unchecked(range.clone(), Priority::Demand).await.unwrap();
+    assert_eq!(right, cluster.server.blob[..PIECE as usize]);
+    blob.doubt(range.clone()).await.unwrap();
+    let again = cluster.server.sent.load(Ordering::Relaxed) - before;
+    assert_eq!(again, u64::from(PIECE), "once, whoever doubts");
+    drop(lying);
+    downloads(&cluster, (0..3).filter(|node| *node != liar)).await;
+    blob.doubt(0..blob.layout().len()).await.unwrap();
+    assert!(blob.is_complete(), "what was checked is not doubted");
     cluster.stop().await;
 }
 

@@ -6,12 +6,11 @@ use axum::{
     body::{Body, Bytes},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
-        header::{ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE},
+        header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE},
     },
     response::{IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, stream};
-use registry::Credential;
 use ring::digest::{Context, SHA256};
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -19,17 +18,15 @@ use tokio::{
 };
 
 use super::{
-    super::{BLOBS, DEADLINE, LARGEST_RANGE, Opened, handlers::parse_digest},
+    super::{
+        DEADLINE, LARGEST_RANGE, Opened,
+        handlers::{credential, parse_digest},
+        unlisted,
+    },
     Local, Wanted, refuse,
 };
-use crate::{
-    P2pError, PieceLayout, Priority,
-    engine::{Blob, Content},
-    source::{Reading, RegistryOrigin},
-};
+use crate::{P2pError, Priority, engine::Blob, source::Reading};
 
-/// Longest wait for a registry to say how long a blob is.
-const SIZE: Duration = Duration::from_secs(5);
 /// Longest wait for the first bytes; after it the registry is asked itself.
 const FIRST: Duration = Duration::from_secs(20);
 
@@ -43,11 +40,12 @@ pub(super) async fn stream(
     headers: &HeaderMap,
     place: OwnedSemaphorePermit,
 ) -> Result<Response, Instead> {
-    let credential = headers.get(AUTHORIZATION).map(|value| Credential::from_authorization(value).ok_or(()));
-    let Ok(credential) = credential.transpose() else { return Err(Some(place)) };
-    let Some((digest, Opened { blob, origin })) = open(local, wanted, credential.as_ref()).await else {
+    let (Ok(credential), Some(digest)) = (credential(headers), parse_digest(&wanted.reference)) else {
         return Err(Some(place));
     };
+    let opened = unlisted::open(local, &wanted.repository, &wanted.reference, credential.as_ref()).await;
+    // The registry has to say why not.
+    let Ok(Opened { blob, origin }) = opened else { return Err(Some(place)) };
     let len = blob.layout().len();
     let mut sending = Sending::new(blob, origin.on_behalf_of(credential), digest);
     let first = match timeout(FIRST, sending.next()).await {
@@ -105,33 +103,6 @@ fn about(wanted: &Wanted, len: u64) -> [(HeaderName, String); 4] {
         (ACCEPT_RANGES, "bytes".to_owned()),
         (HeaderName::from_static("docker-content-digest"), wanted.reference.clone()),
     ]
-}
-
-/// Takes part in the swarm of a blob. `None` where the registry has to say why not.
-async fn open(local: &Local, wanted: &Wanted, credential: Option<&Credential>) -> Option<([u8; 32], Opened)> {
-    let blob = parse_digest(&wanted.reference)?;
-    if let Some(opened) = local.blobs().get(&(blob, None)) {
-        return Some((blob, opened.clone()));
-    }
-    let client = match credential {
-        Some(credential) => local.client.with_credential(credential.clone()),
-        None => local.client.clone(),
-    };
-    let size = timeout(SIZE, client.readable_size(&wanted.repository, &wanted.reference)).await;
-    let layout = PieceLayout::for_len(size.ok()?.ok()??).ok()?;
-    let origin =
-        RegistryOrigin::new(local.client.clone(), wanted.repository.clone(), wanted.reference.clone());
-    let origin = Arc::new(origin);
-    let content = Content::Whole { blob, layout };
-    let opened = timeout(DEADLINE, local.engine.open(content, origin.clone())).await.ok()?;
-    let opened = opened.inspect_err(|error| tracing::warn!("{}", crate::error::in_one_line(error))).ok()?;
-    let opened = Opened { blob: opened, origin };
-    let mut blobs = local.blobs();
-    if blobs.len() < BLOBS {
-        // Kept, so that it is passed on when the caller has it.
-        blobs.insert((blob, None), opened.clone());
-    }
-    Some((blob, opened))
 }
 
 /// Why a caller does not get all of a blob.
