@@ -75,8 +75,8 @@ pub struct PeerArgs {
     /// Say at http://ADDR:PORT/metrics what this node has done, in the format of Prometheus [default: on the socket alone]
     #[arg(long, value_name = "ADDR:PORT", env = "SHOAL_P2PD_METRICS")]
     pub metrics: Option<SocketAddr>,
-    /// Repository whose content every member and all who may use the socket may read: HOST/NAME, or HOST/PREFIX*; may be
-    /// given several times
+    /// Repository whose content every member and all who may use the socket may read: HOST/NAME, or HOST/PREFIX*; or files
+    /// of a web server that are shared without a digest: https://HOST/PREFIX*; may be given several times
     #[arg(long, value_name = "PATTERN", env = "SHOAL_P2PD_SHARE", value_delimiter = ',')]
     pub share: Vec<String>,
     /// Most bytes of pieces on disk [default: 16GiB]

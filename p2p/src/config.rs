@@ -115,8 +115,10 @@ impl Config {
         }
         for pattern in &self.share {
             let name = pattern.strip_suffix('*').unwrap_or(pattern);
-            if !name.contains('/') || name.starts_with('/') || name.contains('*') {
-                problems.push(format!("share: {pattern:?} is neither HOST/NAME nor HOST/PREFIX*"));
+            let name = name.strip_prefix("https://").or_else(|| name.strip_prefix("http://")).unwrap_or(name);
+            if !name.contains('/') || name.starts_with('/') || name.contains('*') || name.contains("://") {
+                let forms = "neither HOST/NAME nor HOST/PREFIX*, before it http:// or https:// for web servers";
+                problems.push(format!("share: {pattern:?} is {forms}"));
             }
         }
     }
@@ -311,6 +313,21 @@ mod tests {
         let UsageError(told) = with_file(text, PeerArgs::default()).unwrap_err();
         for key in ["nonsense", "listen", "budget", "share", "root"] {
             assert!(told.contains(&format!("{key}: ")), "{key} in {told}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_share_names_its_host_whole() {
+        for (pattern, sound) in [
+            ("registry.example/*", true),
+            ("https://files.example/public/*", true),
+            ("http://files.example/*", true),
+            ("https://files.example*", false),
+            ("ftp://files.example/*", false),
+            ("*", false),
+        ] {
+            let args = PeerArgs { share: vec![pattern.to_owned()], ..PeerArgs::default() };
+            assert_eq!(Config::load(args).is_ok(), sound, "{pattern}");
         }
     }
 

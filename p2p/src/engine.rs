@@ -79,6 +79,14 @@ pub enum Content {
         /// How it is cut.
         layout: PieceLayout,
     },
+    /// Not even that: what the origin sends is right, and so is what another node says that it sent. Only for origins
+    /// that somebody has chosen to share so.
+    Unsaid {
+        /// The origin's address, and which version of what is there.
+        name: Arc<str>,
+        /// How it is cut.
+        layout: PieceLayout,
+    },
 }
 
 impl Content {
@@ -93,7 +101,7 @@ impl Content {
     pub fn layout(&self) -> PieceLayout {
         match self {
             Self::Listed { list, .. } => list.layout(),
-            Self::Whole { layout, .. } => *layout,
+            Self::Whole { layout, .. } | Self::Unsaid { layout, .. } => *layout,
         }
     }
 
@@ -101,6 +109,7 @@ impl Content {
         match self {
             Self::Listed { blob, list } => use_it(Vouch::List { blob, list: &list.digest() }),
             Self::Whole { blob, .. } => use_it(Vouch::Whole { blob }),
+            Self::Unsaid { name, .. } => use_it(Vouch::Url(name)),
         }
     }
 }

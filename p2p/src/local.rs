@@ -8,6 +8,7 @@
 //! POST /v1/blobs/{digest}/doubts                          what was read so of a Range is wrong
 //! GET  /v1/blobs/{digest}/pieces?list=BLAKE3              which of them are here: {"pieces": N, "here": [[first, last], …]}
 //! DELETE /v1/blobs/{digest}                               nobody here reads it any more
+//! GET  /v1/files?url=URL&digest=sha256:HEX                a file of a web server, or a Range of it
 //! GET  /v1/limits                                         {"limits": ["upload=none", "task.upload=1048576", …]}
 //! PUT  /v1/limits                                         the same with those that change, from now on
 //! GET  /v1/status                                         this node, the members it sees, what it shares
@@ -23,9 +24,11 @@
 //! is fetched by it; it is not kept, and what the registry refuses to it is a 401. Without one this node's own are used.
 
 mod figures;
+mod files;
 mod handlers;
 mod limits;
 mod mirror;
+mod sending;
 mod unlisted;
 
 use std::{
@@ -43,7 +46,7 @@ use registry::Client;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    NodeId,
+    NodeId, TaskId,
     engine::{Blob, Engine, Members},
     metrics::Metrics,
     rate::Limits,
@@ -67,6 +70,9 @@ const STREAMS: usize = 256;
 
 /// Blobs by their digest and that of their list, if they have one.
 type Blobs = HashMap<([u8; 32], Option<[u8; 32]>), Opened>;
+
+/// Files of web servers, by what is shared of them.
+type Files = HashMap<TaskId, files::File>;
 
 /// A blob that programs read.
 #[derive(Debug, Clone)]
@@ -98,6 +104,7 @@ pub struct Local {
     rights: Rights,
     node: Node,
     blobs: Mutex<Blobs>,
+    files: Mutex<Files>,
     streams: Arc<Semaphore>,
 }
 
@@ -116,7 +123,16 @@ impl Local {
     pub fn new(engine: Engine, registries: Registries, rights: Rights, node: Node) -> Self {
         let Registries { client, upstream } = registries;
         let streams = Arc::new(Semaphore::new(STREAMS));
-        Self { engine, client, upstream, rights, node, blobs: Mutex::default(), streams }
+        Self {
+            engine,
+            client,
+            upstream,
+            rights,
+            node,
+            blobs: Mutex::default(),
+            files: Mutex::default(),
+            streams,
+        }
     }
 
     /// Ends the engine, and questions to registries.
@@ -130,7 +146,12 @@ impl Local {
         loop {
             tokio::time::sleep((idle / 4).max(SWEEP)).await;
             self.blobs().retain(|_, opened| opened.origin.idle() < idle);
+            self.files().retain(|_, file| file.idle() < idle);
         }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn blobs(&self) -> MutexGuard<'_, Blobs> {
@@ -152,6 +173,7 @@ pub fn router(local: Arc<Local>) -> Router {
             "/v1/blobs/{digest}/pieces",
             put(handlers::pieces).get(handlers::here).layer(DefaultBodyLimit::max(LARGEST_LIST)),
         )
+        .route("/v1/files", get(files::read))
         .route("/v1/limits", get(limits::get).put(limits::set))
         .route("/v1/status", get(handlers::status))
         .with_state(Arc::clone(&local))

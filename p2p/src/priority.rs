@@ -14,6 +14,13 @@ pub enum Priority {
 }
 
 impl Priority {
+    /// The priority of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Background, Self::Trace, Self::ReadAhead, Self::Demand];
+        all.into_iter().find(|priority| priority.name() == name)
+    }
+
     /// How calls and figures name it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -77,6 +77,12 @@ impl Rights {
         Self { inner: Arc::new(Inner { share, client, known: Mutex::default(), probes, stop }) }
     }
 
+    /// What the operator shares whatever servers say.
+    #[must_use]
+    pub fn share_list(&self) -> &ShareList {
+        &self.inner.share
+    }
+
     /// What is known now. Never waits.
     #[must_use]
     pub fn verdict(&self, repository: &Repository) -> Verdict {

@@ -1,4 +1,6 @@
-//! Registries as origins.
+//! Registries and web servers as origins.
+
+mod file;
 
 use std::{
     error::Error,
@@ -16,6 +18,8 @@ use crate::{
     Priority,
     engine::{Origin, OriginError},
 };
+
+pub use file::{FileOrigin, FileReading};
 
 /// Longest time for one piece.
 const DEADLINE: Duration = Duration::from_secs(60);

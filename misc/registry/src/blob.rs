@@ -15,6 +15,7 @@ use crate::{
     client::Inner,
     error::Asked,
     exchange::{Request, malformed},
+    file::{FileUrl, only_of},
     hosts::Capability,
     mirror::Endpoint,
     reference::is_digest,
@@ -44,7 +45,7 @@ enum Source {
     /// A blob of a registry.
     Blob { repository: Repository, digest: String },
     /// A file of a plain web server.
-    File { endpoint: Arc<Endpoint>, url: Url },
+    File { endpoint: Arc<Endpoint>, url: FileUrl, version: Option<String> },
 }
 
 /// A body being read.
@@ -77,11 +78,20 @@ impl Inner {
         text: &str,
         range: Option<Range<u64>>,
     ) -> Result<BlobStream, RegistryError> {
-        let url =
-            Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let url = url.ok_or_else(|| RegistryError::MalformedUrl { text: text.into() })?;
-        let endpoint = self.web_endpoint(&url)?;
-        self.stream(Source::File { endpoint, url }, range).await
+        let url = FileUrl::parse(text)?;
+        let endpoint = self.web_endpoint(&url.0)?;
+        self.stream(Source::File { endpoint, url, version: None }, range).await
+    }
+
+    pub(crate) async fn file_part(
+        self: &Arc<Self>,
+        url: &FileUrl,
+        range: Range<u64>,
+        version: Option<&str>,
+    ) -> Result<BlobStream, RegistryError> {
+        let endpoint = self.web_endpoint(&url.0)?;
+        let (url, version) = (url.clone(), version.map(ToOwned::to_owned));
+        self.stream(Source::File { endpoint, url, version }, Some(range)).await
     }
 
     async fn stream(
@@ -115,17 +125,16 @@ impl Inner {
                 let work = |endpoint: Arc<Endpoint>| async move {
                     let asked = endpoint.asked(repository, format!("blob {digest}"));
                     let url = endpoint.url(repository, &format!("blobs/{digest}"));
-                    self.open_at(endpoint, url, Asked { range: range.cloned(), ..asked }).await
+                    self.open_at(endpoint, url, Asked { range: range.cloned(), ..asked }, None).await
                 };
                 let opened = self.in_rounds(endpoints, is_left, work).await?;
                 self.distrust.gave(&opened.endpoint, digest, range);
                 Ok(opened)
             }
-            Source::File { endpoint, url } => {
+            Source::File { endpoint, url, version } => {
                 let work = |endpoint: Arc<Endpoint>| async move {
-                    let (host, repository) = (endpoint.host.name.clone(), url.path().to_owned());
-                    let asked = Asked { host, repository, object: "file".into(), range: range.cloned() };
-                    self.open_at(endpoint, url.clone(), asked).await
+                    let asked = Asked { range: range.cloned(), ..url.asked("file") };
+                    self.open_at(endpoint, url.0.clone(), asked, version.as_deref()).await
                 };
                 self.in_rounds(vec![Arc::clone(endpoint)], |_| false, work).await
             }
@@ -137,8 +146,9 @@ impl Inner {
         endpoint: Arc<Endpoint>,
         url: Url,
         asked: Asked,
+        version: Option<&str>,
     ) -> Result<Opened, RegistryError> {
-        let mut headers = HeaderMap::new();
+        let mut headers: HeaderMap = version.and_then(only_of).into_iter().collect();
         if let Some(range) = &asked.range {
             let value = HeaderValue::try_from(format!("bytes={}-{}", range.start, range.end - 1));
             headers.insert(RANGE, value.expect("digits are a header value"));

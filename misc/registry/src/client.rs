@@ -109,7 +109,7 @@ impl Client {
         Self::over(Arc::clone(&self.inner.transports), options)
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
+    pub(crate) const fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
 

@@ -25,6 +25,9 @@ const LONGEST_REST: u32 = 16;
 /// Longest wait that a registry can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(20);
 
+/// Web servers that are remembered; beyond it, all are forgotten and connected anew.
+const WEB_SERVERS: usize = 1024;
+
 /// A host and its connections.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -126,6 +129,10 @@ impl Inner {
         let server = url.origin().ascii_serialization();
         if let Some(endpoint) = known.get(&server) {
             return Ok(Arc::clone(endpoint));
+        }
+        // Callers name servers: they must not pile up.
+        if known.len() >= WEB_SERVERS {
+            known.clear();
         }
         let host = Host::web(url, &self.options.origin)?;
         let endpoint = Arc::new(Endpoint { transport: self.transports.of(&host), host });

@@ -36,20 +36,30 @@ enum Proof {
     Own(NodeId),
 }
 
+/// Of a piece that is what its fetcher says.
+const fn standing(is_whole: bool, fetcher: NodeId) -> Standing {
+    if is_whole { Standing::Provisional(fetcher) } else { Standing::Good }
+}
+
 impl Proof {
-    /// The standing of a piece, and the word for it, or what becomes of it.
-    fn judge(&self, piece: PieceIndex, bytes: &[u8]) -> Result<(Standing, Option<Claim>), Outcome> {
+    /// The standing of a piece, and the word for it, or what becomes of it. `is_whole`: the whole will be checked.
+    fn judge(
+        &self,
+        piece: PieceIndex,
+        bytes: &[u8],
+        is_whole: bool,
+    ) -> Result<(Standing, Option<Claim>), Outcome> {
         let digest = || *blake3::hash(bytes).as_bytes();
         match self {
             Self::List(list) if list.vouches_for(piece, bytes) => Ok((Standing::Good, None)),
             Self::List(_) => Err(Outcome::Wrong),
             Self::Claim(claim) => match digest() {
-                digest if digest == claim.digest => Ok((Standing::Provisional(claim.fetcher), Some(*claim))),
+                digest if digest == claim.digest => Ok((standing(is_whole, claim.fetcher), Some(*claim))),
                 digest => Err(Outcome::Disputed(digest)),
             },
             Self::Own(me) => {
                 let claim = Claim { piece, digest: digest(), fetcher: *me };
-                Ok((Standing::Provisional(*me), Some(claim)))
+                Ok((standing(is_whole, *me), Some(claim)))
             }
         }
     }
@@ -70,17 +80,17 @@ impl Actor {
         let Some(swarm) = self.swarms.get_mut(&task) else { return };
         let proof = match (&swarm.content, source) {
             (Content::Listed { list, .. }, _) => Proof::List(Arc::clone(list)),
-            (Content::Whole { .. }, Source::Origin) => Proof::Own(self.me),
-            (Content::Whole { .. }, Source::Node(node)) => match swarm.provisional.claim(piece) {
+            (_, Source::Origin) => Proof::Own(self.me),
+            (_, Source::Node(node)) => match swarm.provisional.claim(piece) {
                 Some(claim) => Proof::Claim(claim),
                 None => return swarm.provisional.early(piece, node, bytes),
             },
         };
         let (store, stored) = (Arc::clone(&self.store), Arc::clone(&swarm.stored));
-        let metrics = self.metrics.clone();
+        let (is_whole, metrics) = (swarm.is_whole(), self.metrics.clone());
         self.work.spawn_blocking(move || {
             let count = |fate| metrics.piece(source.into(), fate, bytes.len() as u64);
-            let (standing, claim) = match proof.judge(piece, &bytes) {
+            let (standing, claim) = match proof.judge(piece, &bytes, is_whole) {
                 Ok(right) => right,
                 Err(outcome) => {
                     count(Fate::Wrong);

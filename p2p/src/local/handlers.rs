@@ -96,7 +96,7 @@ pub(super) async fn read(
     Query(listed): Query<Listed>,
     headers: HeaderMap,
 ) -> Response {
-    let (priority, began) = (parse_priority(&headers), Instant::now());
+    let (priority, began) = (stated_priority(&headers).unwrap_or(Priority::Demand), Instant::now());
     let answer = read_range(&local, &digest, &listed, (&headers, priority)).await;
     let bytes = answer.body().size_hint().exact().filter(|_| answer.status().is_success());
     let (status, took) = (answer.status().as_u16(), began.elapsed().as_secs_f64());
@@ -272,13 +272,9 @@ pub(super) fn parse_range(headers: &HeaderMap, len: u64) -> Option<Range<u64>> {
     (first <= last && range.end <= len && range.end - first <= LARGEST_RANGE).then_some(range)
 }
 
-fn parse_priority(headers: &HeaderMap) -> Priority {
-    match headers.get("x-shoal-priority").and_then(|value| value.to_str().ok()) {
-        Some("background") => Priority::Background,
-        Some("trace") => Priority::Trace,
-        Some("read-ahead") => Priority::ReadAhead,
-        _ => Priority::Demand,
-    }
+/// How urgent the caller says that it is, if it does.
+pub(super) fn stated_priority(headers: &HeaderMap) -> Option<Priority> {
+    Priority::named(headers.get("x-shoal-priority")?.to_str().ok()?)
 }
 
 pub(super) fn fail(error: &P2pError) -> Response {

@@ -29,12 +29,9 @@ use axum::{
 };
 use registry::Repository;
 use serde::Deserialize;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Duration, timeout},
-};
+use tokio::time::{Duration, timeout};
 
-use super::{Local, handlers::refuse};
+use super::{Local, handlers::refuse, sending::Place};
 use crate::{metrics::Giver, rights::Verdict};
 
 /// Longest wait for the word whether a repository is shared: what is not known goes through.
@@ -123,7 +120,7 @@ async fn read(
     };
     if method == Method::GET && wanted.kind == Kind::Blob && is_shared(&local, &wanted).await {
         let given = match headers.get(RANGE) {
-            Some(range) => whole::part(&local, &wanted, range).await,
+            Some(range) => whole::part(&local, &wanted, range, place).await,
             None => whole::stream(&local, &wanted, &headers, place).await,
         };
         match given {
@@ -134,7 +131,7 @@ async fn read(
             Err(place) => return through(&local, method, &wanted, &headers, place).await,
         }
     }
-    through(&local, method, &wanted, &headers, Some(place)).await
+    through(&local, method, &wanted, &headers, place).await
 }
 
 /// What the registry says.
@@ -143,7 +140,7 @@ async fn through(
     method: Method,
     wanted: &Wanted,
     headers: &HeaderMap,
-    place: Option<OwnedSemaphorePermit>,
+    place: Place,
 ) -> Response {
     local.node.metrics.pull(Giver::Registry);
     upstream::relay(local, method, wanted, headers, place).await

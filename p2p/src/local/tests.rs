@@ -32,11 +32,16 @@ pub(super) struct Scene {
 }
 
 pub(super) async fn scene(nodes: u8) -> Scene {
-    scene_with(nodes, u64::MAX).await
+    scene_with(nodes, u64::MAX, &[]).await
+}
+
+/// Nodes that share what is at further addresses.
+pub(super) async fn scene_sharing(nodes: u8, further: &[&str]) -> Scene {
+    scene_with(nodes, u64::MAX, further).await
 }
 
 /// Nodes that store so many bytes each.
-async fn scene_with(nodes: u8, budget: u64) -> Scene {
+async fn scene_with(nodes: u8, budget: u64, further: &[&str]) -> Scene {
     let mut blob = vec![0; 5 * PieceLayout::MIN_SIZE as usize + 99];
     fastrand::Rng::with_seed(3).fill(&mut blob);
     let mut lister = PieceLister::with_size(PieceLayout::MIN_SIZE).unwrap();
@@ -64,7 +69,9 @@ async fn scene_with(nodes: u8, budget: u64) -> Scene {
             metrics: crate::metrics::Metrics::default(),
             seed: node.into(),
         });
-        let share = ShareList::new(vec![format!("{}/shared", registry.host())]);
+        let mut share = vec![format!("{}/shared", registry.host())];
+        share.extend(further.iter().map(|pattern| (*pattern).to_owned()));
+        let share = ShareList::new(share);
         let rights = Rights::new(share, anonymous(ClientOptions::default()).unwrap());
         let registries = Registries {
             client: Client::new(ClientOptions::default()).unwrap(),
@@ -229,7 +236,7 @@ impl Scene {
 
 #[tokio::test]
 async fn a_blob_that_is_closed_makes_room_for_the_next_and_comes_again() {
-    let mut scene = scene_with(2, 8 * u64::from(PieceLayout::MIN_SIZE)).await;
+    let mut scene = scene_with(2, 8 * u64::from(PieceLayout::MIN_SIZE), &[]).await;
     assert_eq!(scene.put(0, "shared", &scene.list).await.0, StatusCode::OK);
     assert_eq!(scene.get_all(0).await, StatusCode::PARTIAL_CONTENT);
     let first = (scene.digest.clone(), scene.list.clone(), scene.blob.clone());

@@ -101,6 +101,24 @@ async fn who_passes_on_other_bytes_than_it_had_is_passed_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_vouches_for_is_shared_in_parts_by_the_word_of_who_fetched_it() {
+    let mut cluster = Cluster::new(3, 20, RATE);
+    let (name, layout) = (Arc::from("http://files.example/a 1"), cluster.content.layout());
+    cluster.content = Content::Unsaid { name, layout };
+    let range = 0..u64::from(PIECE);
+    for node in 0..3 {
+        let blob = cluster.open(node).await;
+        let read = timeout(PATIENCE, blob.read(range.clone(), Priority::Demand)).await.unwrap();
+        assert_eq!(read.unwrap(), cluster.server.blob[..PIECE as usize], "without the rest");
+        assert_eq!(blob.here(), 1);
+    }
+    assert_eq!(cluster.server.sent.load(Ordering::Relaxed), u64::from(PIECE));
+    downloads(&cluster, 0..3).await;
+    assert!((cluster.copies() - 1.0).abs() < 0.01, "{} copies", cluster.copies());
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_word_for_pieces_outlives_the_owner() {
     let mut cluster = plain(6, 60);
     let owner = (0..6).find(|node| cluster.owns(*node)).unwrap();

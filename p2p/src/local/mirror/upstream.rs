@@ -13,9 +13,13 @@ use axum::{
 };
 use futures_util::TryStreamExt as _;
 use registry::{RegistryError, Relayed};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{super::handlers::parse_digest, Kind, Local, Wanted, hashed::hashed, refuse};
+use super::{
+    super::{handlers::parse_digest, sending::Place},
+    Kind, Local, Wanted,
+    hashed::hashed,
+    refuse,
+};
 
 /// What callers say that the registry hears.
 const ASKED: [HeaderName; 4] = [ACCEPT, AUTHORIZATION, RANGE, IF_NONE_MATCH];
@@ -40,7 +44,7 @@ pub(super) async fn relay(
     method: Method,
     wanted: &Wanted,
     headers: &HeaderMap,
-    place: Option<OwnedSemaphorePermit>,
+    place: Place,
 ) -> Response {
     let asked = headers.iter().filter(|(name, _)| ASKED.contains(name));
     let asked = asked.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -59,11 +63,7 @@ pub(super) async fn relay(
     }
 }
 
-fn pass_on(
-    Relayed { status, headers, body }: Relayed,
-    digest: Option<[u8; 32]>,
-    place: Option<OwnedSemaphorePermit>,
-) -> Response {
+fn pass_on(Relayed { status, headers, body }: Relayed, digest: Option<[u8; 32]>, place: Place) -> Response {
     let body = body.inspect_ok(move |_| {
         let _held = &place;
     });
