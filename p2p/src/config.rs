@@ -117,7 +117,8 @@ impl Config {
             let name = pattern.strip_suffix('*').unwrap_or(pattern);
             let name = name.strip_prefix("https://").or_else(|| name.strip_prefix("http://")).unwrap_or(name);
             if !name.contains('/') || name.starts_with('/') || name.contains('*') || name.contains("://") {
-                let forms = "neither HOST/NAME nor HOST/PREFIX*, before it http:// or https:// for web servers";
+                let forms =
+                    "neither HOST/NAME nor HOST/PREFIX*, before it http:// or https:// for web servers";
                 problems.push(format!("share: {pattern:?} is {forms}"));
             }
         }

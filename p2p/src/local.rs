@@ -13,6 +13,7 @@
 //! PUT  /v1/limits                                         the same with those that change, from now on
 //! GET  /v1/status                                         this node, the members it sees, what it shares
 //! GET  /metrics                                           what this node has done, see `crate::metrics`
+//! POST /shoal.local.v1.Local/…                             gRPC: `p2p/api/proto/local.proto`
 //! GET  /v2/…                                              what a registry mirror answers, see `mirror`
 //! ```
 //!
@@ -25,6 +26,7 @@
 
 mod figures;
 mod files;
+mod grpc;
 mod handlers;
 mod limits;
 mod mirror;
@@ -178,6 +180,7 @@ pub fn router(local: Arc<Local>) -> Router {
         .route("/v1/status", get(handlers::status))
         .with_state(Arc::clone(&local))
         .merge(figures(Arc::clone(&local)))
+        .merge(grpc::router(Arc::clone(&local)))
         .merge(mirror(local))
 }
 

@@ -15,6 +15,21 @@ pub mod peer {
     }
 }
 
+/// What programs of a node ask its p2pd for, by gRPC.
+pub mod local {
+    #![allow(
+        missing_docs,
+        unused_qualifications,
+        unreachable_pub,
+        clippy::all,
+        clippy::pedantic,
+        clippy::allow_attributes_without_reason,
+        reason = "generated"
+    )]
+
+    include!(concat!(env!("OUT_DIR"), "/shoal.local.v1.rs"));
+}
+
 /// Version of the messages that this build speaks.
 pub const VERSION: u32 = 1;
 

@@ -49,10 +49,11 @@ impl File {
     }
 }
 
+/// What is asked for.
 #[derive(Debug, Deserialize)]
 pub(super) struct Asked {
-    url: String,
-    digest: Option<String>,
+    pub(super) url: String,
+    pub(super) digest: Option<String>,
 }
 
 /// Reads a file, or a range of it.
@@ -61,6 +62,11 @@ pub(super) async fn read(
     Query(asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Response {
+    answer(&local, &asked, &headers).await
+}
+
+/// Reads a file, or a range of it.
+pub(super) async fn answer(local: &Local, asked: &Asked, headers: &HeaderMap) -> Response {
     let Ok(place) = Arc::clone(&local.streams).try_acquire_owned() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many are served");
     };
@@ -68,7 +74,7 @@ pub(super) async fn read(
         Ok(digest) => digest,
         Err(()) => return refuse(StatusCode::BAD_REQUEST, "not a sha256 digest"),
     };
-    let File { blob, origin } = match open(&local, &asked.url, digest).await {
+    let File { blob, origin } = match open(local, &asked.url, digest).await {
         Ok(file) => file,
         Err(refusal) => return refusal.into_response(),
     };
@@ -80,18 +86,18 @@ pub(super) async fn read(
         },
         None => 0..len,
     };
-    let priority = stated_priority(&headers).unwrap_or(Priority::Trace);
+    let priority = stated_priority(headers).unwrap_or(Priority::Trace);
     let sending = match digest.filter(|_| range == (0..len)) {
         Some(digest) => Sending::whole(blob, digest, priority),
         None => Sending::part(blob, range.clone(), priority),
     };
     match sending.begin((place, origin.read_by_somebody())).await {
-        Ok(body) => answer(&range, len, body),
+        Ok(body) => respond(&range, len, body),
         Err((error, _)) => refuse(StatusCode::BAD_GATEWAY, crate::error::in_one_line(&error)),
     }
 }
 
-fn answer(range: &Range<u64>, len: u64, body: Body) -> Response {
+fn respond(range: &Range<u64>, len: u64, body: Body) -> Response {
     let about = [
         (CONTENT_LENGTH, (range.end - range.start).to_string()),
         (CONTENT_TYPE, "application/octet-stream".to_owned()),

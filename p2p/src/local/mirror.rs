@@ -18,6 +18,8 @@ mod hashed;
 mod upstream;
 mod whole;
 
+pub(super) use hashed::hashed;
+
 use std::sync::Arc;
 
 use axum::{
@@ -53,7 +55,7 @@ struct Upstream {
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+pub(super) struct Wanted {
     repository: Repository,
     kind: Kind,
     reference: String,
@@ -68,7 +70,7 @@ enum Kind {
 
 impl Wanted {
     /// Reads what follows `/v2/`.
-    fn parse(rest: &str, ns: Option<&str>) -> Option<Self> {
+    pub(super) fn parse(rest: &str, ns: Option<&str>) -> Option<Self> {
         let (front, reference) = rest.rsplit_once('/')?;
         let (name, kind) = front.rsplit_once('/')?;
         let kind = match kind {
@@ -110,28 +112,32 @@ async fn read(
     Query(upstream): Query<Upstream>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(wanted) = Wanted::parse(&rest, upstream.ns.as_deref()) else {
-        local.node.metrics.pull(Giver::Nobody);
-        return refuse(StatusCode::NOT_FOUND, "a mirror has manifests and blobs of repositories");
-    };
+    match Wanted::parse(&rest, upstream.ns.as_deref()) {
+        Some(wanted) => answer(&local, method, &wanted, &headers).await,
+        None => refuse(StatusCode::NOT_FOUND, "a mirror has manifests and blobs of repositories"),
+    }
+}
+
+/// Answers to `GET` and `HEAD`: from this network, or else as the registry does.
+pub(super) async fn answer(local: &Local, method: Method, wanted: &Wanted, headers: &HeaderMap) -> Response {
     let Ok(place) = Arc::clone(&local.streams).try_acquire_owned() else {
         local.node.metrics.pull(Giver::Nobody);
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many are served");
     };
-    if method == Method::GET && wanted.kind == Kind::Blob && is_shared(&local, &wanted).await {
+    if method == Method::GET && wanted.kind == Kind::Blob && is_shared(local, wanted).await {
         let given = match headers.get(RANGE) {
-            Some(range) => whole::part(&local, &wanted, range, place).await,
-            None => whole::stream(&local, &wanted, &headers, place).await,
+            Some(range) => whole::part(local, wanted, range, place).await,
+            None => whole::stream(local, wanted, headers, place).await,
         };
         match given {
             Ok(response) => {
                 local.node.metrics.pull(Giver::Network);
                 return response;
             }
-            Err(place) => return through(&local, method, &wanted, &headers, place).await,
+            Err(place) => return through(local, method, wanted, headers, place).await,
         }
     }
-    through(&local, method, &wanted, &headers, place).await
+    through(local, method, wanted, headers, place).await
 }
 
 /// What the registry says.

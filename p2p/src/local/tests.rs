@@ -116,6 +116,11 @@ impl Scene {
         self.call(node, request).await
     }
 
+    /// All that a node answers.
+    pub(super) fn calls(&self, node: usize) -> Router {
+        self.nodes[node].clone()
+    }
+
     pub(super) async fn answer(&self, node: usize, request: Request<Body>) -> Response<Body> {
         let answered = self.nodes[node].clone().oneshot(request);
         tokio::time::timeout(Duration::from_secs(60), answered).await.unwrap().unwrap()

@@ -38,7 +38,7 @@ where
 }
 
 /// The same body, which breaks off before its last bytes where it is not what SHA-256 `digest` says.
-pub(super) fn hashed<S, E>(body: S, digest: [u8; 32]) -> impl Stream<Item = io::Result<Bytes>>
+pub(in crate::local) fn hashed<S, E>(body: S, digest: [u8; 32]) -> impl Stream<Item = io::Result<Bytes>>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
     E: std::error::Error + Send + Sync + 'static,
