@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use rafs::BlobId;
-use storage::backend::{Backend, BackendError, ByteStream, Priority};
+use storage::backend::{Backend, BackendError, ByteStream, Priority, Via};
 
 use super::observed::{BackendCounters, observe};
 
@@ -44,8 +44,9 @@ impl Backend for SwapBackend {
         blob: BlobId,
         range: Range<u64>,
         priority: Priority,
+        via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
-        observe(Arc::clone(&self.counters), self.current().read(blob, range, priority)).boxed()
+        observe(Arc::clone(&self.counters), self.current().read(blob, range, priority, via)).boxed()
     }
 
     fn prepare(self: Arc<Self>, blobs: Vec<BlobId>) -> BoxFuture<'static, ()> {

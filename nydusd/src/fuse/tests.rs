@@ -19,7 +19,7 @@ use futures_util::future::BoxFuture;
 use nix::mount::{MntFlags, umount2};
 use nydusd_api::{FsType, MountRequest, mount_fuse};
 use rafs::{BlobId, Kind, Nid};
-use storage::backend::{Backend, BackendError, ByteStream, Priority};
+use storage::backend::{Backend, BackendError, ByteStream, Priority, Via};
 use tokio::{runtime::Handle, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,7 @@ impl Backend for Buggy {
         _: BlobId,
         _: Range<u64>,
         _: Priority,
+        _: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         panic!("a bug in the backend")
     }

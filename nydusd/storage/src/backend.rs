@@ -4,12 +4,15 @@ pub mod http;
 pub mod localfs;
 pub mod p2p;
 pub mod registry;
+mod via;
 
 use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use rafs::BlobId;
+
+pub use via::{Detour, Supply, Via, Way, Why};
 
 /// How urgent a read is. Lower ones wait while higher ones need the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +25,19 @@ pub enum Priority {
     ReadAhead,
     /// A process waits for it.
     Demand,
+}
+
+impl Priority {
+    /// Its name, as the piece network has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Demand => "demand",
+            Self::ReadAhead => "read-ahead",
+            Self::Prefetch => "trace",
+            Self::Background => "background",
+        }
+    }
 }
 
 /// Why a backend could not give bytes.
@@ -47,12 +63,13 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, BackendError>>;
 /// A place that holds blobs.
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Begins to read `range` of the file of `blob`. Streams exactly that many bytes, in order. Bounds its waits itself,
-    /// so that it can go from a silent source to another.
+    /// so that it can go from a silent source to another. One with several sources tells `via` which of them gives what.
     fn read(
         self: Arc<Self>,
         blob: BlobId,
         range: Range<u64>,
         priority: Priority,
+        via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>>;
 
     /// Does what has to be done before blobs of an image are read, as the image is mounted. Reads do not wait for it, and

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rafs::{BlobId, blob::feature};
+use rafs::{BlobId, BlobIndex, blob::feature};
 
 use crate::{
     CacheDir, StorageError,
@@ -17,6 +17,7 @@ use crate::{
         lock,
     },
     chunks::ChunkTable,
+    history::Arrivals,
     plan::Neighbours,
     read_ahead::Streams,
     units::{Place, UnitTable, Units},
@@ -26,11 +27,17 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Blob {
     pub(crate) id: BlobId,
+    /// Its place in the image's blob table.
+    pub(crate) index: BlobIndex,
     pub(crate) table: ChunkTable,
     pub(crate) cache: Arc<BlobCache>,
     pub(crate) streams: Mutex<Streams>,
     /// Chunks that were read, not only fetched; by place in the table.
     touched: Bits,
+    /// Chunks that were ready when the image was mounted; by place in the table.
+    before: Bits,
+    /// By which reads chunks came.
+    pub(crate) arrivals: Arrivals,
     /// Of a blob some of whose chunks share units.
     pub(crate) batch: Option<Batch>,
     pub(crate) owner: Owner,
@@ -63,16 +70,18 @@ impl Batch {
 
 impl Blob {
     pub(crate) fn open(
+        index: BlobIndex,
         blob: &rafs::Blob,
         mut table: ChunkTable,
         cache: &CacheDir,
     ) -> Result<Self, StorageError> {
         let cache = cache.attach(&blob.id, &mut table);
-        Self::with_cache(blob, table, cache)
+        Self::with_cache(index, blob, table, cache)
     }
 
     /// Over a cache that knows the chunks of `table`.
     pub(crate) fn with_cache(
+        index: BlobIndex,
         blob: &rafs::Blob,
         table: ChunkTable,
         cache: Arc<BlobCache>,
@@ -85,9 +94,13 @@ impl Blob {
                 turn: Default::default(),
             }),
         };
-        let touched = Bits::new(u32::try_from(table.entries.len()).expect("at most 2^24 chunks"));
-        let (id, owner) = (blob.id.clone(), Owner::new());
-        Ok(Self { id, table, cache, streams: Mutex::default(), touched, batch, owner })
+        let count = u32::try_from(table.entries.len()).expect("at most 2^24 chunks");
+        let (touched, before) = (Bits::new(count), Bits::new(count));
+        let is_ready = |place: &u32| cache.is_ready(table.entries[*place as usize].number());
+        (0..count).filter(is_ready).for_each(|place| before.set(place));
+        let (id, owner, streams) = (blob.id.clone(), Owner::new(), Mutex::default());
+        let arrivals = Arrivals::new(table.entries.len());
+        Ok(Self { id, index, table, cache, streams, touched, before, arrivals, batch, owner })
     }
 
     /// The `len` bytes from `offset` on, and the places of the chunks that hold them.
@@ -102,6 +115,11 @@ impl Blob {
 
     pub(crate) fn is_ready(&self, place: usize) -> bool {
         self.cache.is_ready(self.table.entries[place].number())
+    }
+
+    /// Whether it was ready when the image was mounted.
+    pub(crate) fn was_ready(&self, place: usize) -> bool {
+        u32::try_from(place).is_ok_and(|place| self.before.get(place))
     }
 
     /// Where the chunk at `place` stands in the blob file; `None` as long as only the blob could tell.

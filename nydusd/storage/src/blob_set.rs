@@ -29,8 +29,8 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// All blobs of one mounted image.
 #[derive(Debug)]
 pub struct BlobSet {
-    blobs: Vec<Arc<Blob>>,
-    fetcher: Arc<Fetcher>,
+    pub(crate) blobs: Vec<Arc<Blob>>,
+    pub(crate) fetcher: Arc<Fetcher>,
     cache: Arc<CacheDir>,
 }
 
@@ -68,8 +68,8 @@ impl BlobSet {
         policy: ReadPolicy,
     ) -> Result<Arc<Self>, StorageError> {
         let tables = ChunkTable::all(bootstrap)?;
-        let open = |(blob, table)| Blob::open(blob, table, cache).map(Arc::new);
-        let blobs = bootstrap.blobs().iter().zip(tables).map(open).collect::<Result<_, _>>()?;
+        let open = |((index, blob), table)| Blob::open(index, blob, table, cache).map(Arc::new);
+        let blobs = indexed(bootstrap.blobs()).zip(tables).map(open).collect::<Result<_, _>>()?;
         Ok(Self::with_blobs(blobs, cache, backend, policy))
     }
 
@@ -83,8 +83,8 @@ impl BlobSet {
         backend: Arc<dyn Backend>,
         policy: ReadPolicy,
     ) -> Result<Arc<Self>, StorageError> {
-        let open = |blob| Blob::open(blob, ChunkTable::new(blob)?, cache).map(Arc::new);
-        let blobs = blobs.iter().map(open).collect::<Result<_, _>>()?;
+        let open = |(index, blob)| Blob::open(index, blob, ChunkTable::new(blob)?, cache).map(Arc::new);
+        let blobs = indexed(blobs).map(open).collect::<Result<_, _>>()?;
         Ok(Self::with_blobs(blobs, cache, backend, policy))
     }
 
@@ -191,6 +191,11 @@ impl BlobSet {
             ),
         }
     }
+}
+
+/// Blobs of an image, by their place in its table.
+fn indexed(blobs: &[rafs::Blob]) -> impl Iterator<Item = (BlobIndex, &rafs::Blob)> {
+    (0..=u8::MAX).map(BlobIndex).zip(blobs)
 }
 
 impl Drop for BlobSet {

@@ -6,6 +6,14 @@ use rafs::{BlobId, ChunkIndex};
 
 use crate::backend::BackendError;
 
+/// An error with its causes, in one line. A cause that says the same as what it caused is told once.
+pub(crate) fn in_one_line(error: &dyn std::error::Error) -> String {
+    let mut told: Vec<String> =
+        std::iter::successors(Some(error), |cause| cause.source()).map(ToString::to_string).collect();
+    told.dedup();
+    told.join(": ")
+}
+
 /// A read that could not be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {

@@ -18,6 +18,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use rafs::BlobId;
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{lanes::Lanes, pass::Pass};
@@ -27,6 +28,7 @@ use crate::{
     blob::Blob,
     cache::inflight::{Failure, Lead, Track},
     chunks::Entry,
+    history::{BackendRead, Beginning, History},
     plan,
     prefetch::PrefetchCounters,
     units::Place,
@@ -50,6 +52,8 @@ pub(crate) struct Counters {
 #[derive(Debug)]
 pub(crate) struct Wanted {
     entry: Entry,
+    /// In the chunk table.
+    place: usize,
     at: Place,
     lead: Lead,
     /// How often what came for it was wrong.
@@ -60,7 +64,7 @@ impl Wanted {
     /// The chunk at `place` in the table of `blob`; `None` where it is not known where it stands.
     pub(crate) fn new(blob: &Blob, place: usize, lead: Lead) -> Option<Self> {
         let (entry, at) = (*blob.table.entries.get(place)?, blob.stands(place)?);
-        Some(Self { entry, at, lead, wrong: 0 })
+        Some(Self { entry, place, at, lead, wrong: 0 })
     }
 }
 
@@ -119,6 +123,7 @@ pub(crate) struct Fetcher {
     backend: Arc<dyn Backend>,
     pub(crate) policy: ReadPolicy,
     pub(crate) counters: Counters,
+    pub(crate) history: History,
     lanes: Lanes,
     pub(crate) tasks: TaskTracker,
     pub(crate) closing: CancellationToken,
@@ -128,7 +133,8 @@ impl Fetcher {
     pub(crate) fn new(backend: Arc<dyn Backend>, policy: ReadPolicy) -> Self {
         let lanes = Lanes::new(&policy);
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
-        Self { backend, policy, counters: Counters::default(), lanes, tasks, closing }
+        let (counters, history) = (Counters::default(), History::new());
+        Self { backend, policy, counters, history, lanes, tasks, closing }
     }
 
     /// The image's name for messages.
@@ -157,22 +163,28 @@ impl Fetcher {
     }
 
     async fn attempts(&self, mut request: Request) {
+        let asked = Instant::now();
         let _lane = self.lanes.enter(request.priority).await;
         if request.priority <= Priority::Prefetch && !request.track.is_urgent() {
             self.lanes.give_way(GIVE_WAY).await;
         }
         let mut backoff = self.policy.backoff;
         let mut retries = 0..self.policy.retries;
-        loop {
+        for attempt in 0.. {
             // A reader that could not wait may have asked for some of them itself.
             request.wanted.retain(|w| w.lead.is_current());
             if request.wanted.is_empty() {
                 return;
             }
+            let (range, priority) = (request.range(), request.priority);
+            let read =
+                self.history.begin(Beginning { blob: request.blob.index, range, priority, attempt, asked });
             let wanted = std::mem::take(&mut request.wanted);
-            let mut pass = Pass::new(request.blob.clone(), wanted);
-            let ended = self.stream(&request, &mut pass).await;
+            let mut pass = Pass::new(request.blob.clone(), wanted, Arc::clone(&read.0));
+            let ended = self.stream(&request, &mut pass, &read.0).await;
+            read.end(ended.as_ref().err());
             let (left, wrong) = pass.finish().await;
+            read.brought_wrong(wrong.len());
             request.wanted = left;
             request.wanted.extend(self.again(&request.blob, wrong));
             request.wanted.sort_unstable_by_key(|w| w.at.unit);
@@ -212,14 +224,19 @@ impl Fetcher {
         again
     }
 
-    async fn stream(&self, request: &Request, pass: &mut Pass) -> Result<(), BackendError> {
-        let (blob, range) = (&request.blob.id, pass.range());
+    async fn stream(
+        &self,
+        request: &Request,
+        pass: &mut Pass,
+        read: &BackendRead,
+    ) -> Result<(), BackendError> {
+        let (blob, range) = (&request.blob.id, read.range.clone());
         request.track.reached(range.start.max(1));
         let of_list = request.of_list(&self.counters);
         of_list.map(|list| list.requests.fetch_add(1, Ordering::Relaxed));
-        let mut stream = self.open(blob, range.clone(), request.priority).await?;
+        let mut stream = self.open(blob, read).await?;
         while !pass.is_received() {
-            let piece = self.piece(blob, &range, &mut stream).await?;
+            let piece = self.piece(blob, read, &mut stream).await?;
             of_list.map(|list| list.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed));
             request.track.reached(pass.push(piece));
             pass.work().await;
@@ -228,27 +245,23 @@ impl Fetcher {
     }
 
     /// Asks the backend for a range. How long it waits for which host is its own to decide, within the deadline.
-    async fn open(
-        &self,
-        blob: &BlobId,
-        range: Range<u64>,
-        priority: Priority,
-    ) -> Result<ByteStream, BackendError> {
+    async fn open(&self, blob: &BlobId, read: &BackendRead) -> Result<ByteStream, BackendError> {
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        self.backend.clone().read(blob.clone(), range, priority).await
+        self.backend.clone().read(blob.clone(), read.range.clone(), read.priority, read.via.clone()).await
     }
 
     /// The next bytes of a range.
     async fn piece(
         &self,
         blob: &BlobId,
-        range: &Range<u64>,
+        read: &BackendRead,
         stream: &mut ByteStream,
     ) -> Result<Bytes, BackendError> {
         let next = tokio::time::timeout(self.policy.stall, stream.next()).await;
-        let next = next.map_err(|_| self.failure(blob, range, io::ErrorKind::TimedOut))?;
-        let piece = next.ok_or_else(|| self.failure(blob, range, io::ErrorKind::UnexpectedEof))??;
+        let next = next.map_err(|_| self.failure(blob, &read.range, io::ErrorKind::TimedOut))?;
+        let piece = next.ok_or_else(|| self.failure(blob, &read.range, io::ErrorKind::UnexpectedEof))??;
         self.counters.fetched_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        read.came(piece.len());
         Ok(piece)
     }
 

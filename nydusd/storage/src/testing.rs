@@ -20,7 +20,7 @@ use rafs::BlobId;
 use tokio::time::Instant;
 
 use crate::{
-    backend::{Backend, BackendError, ByteStream, Priority},
+    backend::{Backend, BackendError, ByteStream, Priority, Via},
     cache::lock,
 };
 
@@ -68,6 +68,7 @@ impl Backend for MemBackend {
         blob: BlobId,
         range: Range<u64>,
         priority: Priority,
+        _via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         lock(&self.log).push((blob.clone(), range.clone(), priority));
         let file = lock(&self.blobs).get(&blob).cloned();
@@ -130,6 +131,7 @@ impl Backend for FaultBackend {
         blob: BlobId,
         range: Range<u64>,
         priority: Priority,
+        via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         let fault = lock(&self.faults).get(&call).copied();
@@ -138,7 +140,7 @@ impl Backend for FaultBackend {
             if let Some(Fault::Refuse { retryable }) = fault {
                 return Err(BackendError { retryable, ..failure });
             }
-            let stream = self.inner.clone().read(blob, range, priority).await?;
+            let stream = self.inner.clone().read(blob, range, priority, via).await?;
             Ok(match fault {
                 Some(Fault::Break) => stream.take(1).chain(stream::iter([Err(failure)])).boxed(),
                 Some(Fault::Short) => stream.take(1).boxed(),
@@ -209,10 +211,11 @@ impl Backend for SlowBackend {
         blob: BlobId,
         range: Range<u64>,
         priority: Priority,
+        via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         async move {
             tokio::time::sleep(self.round_trip).await;
-            let stream = self.inner.clone().read(blob, range, priority).await?;
+            let stream = self.inner.clone().read(blob, range, priority, via).await?;
             let delayed = stream.then(move |piece| {
                 let passed = self.passed(piece.as_ref().map_or(0, Bytes::len));
                 wait_until(passed).map(|()| piece)

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use rafs::BlobId;
 use registry::Client;
 
-use super::{Backend, BackendError, ByteStream, Priority, registry::name_errors};
+use super::{Backend, BackendError, ByteStream, Priority, Via, registry::name_errors};
 
 /// A directory of a web server: blob `<id>` is `<base>/<id>` there.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ impl Backend for HttpBackend {
         blob: BlobId,
         range: Range<u64>,
         _priority: Priority,
+        _via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         async move {
             let opened = self.client.file(&format!("{}/{blob}", self.base), Some(range.clone())).await;

@@ -14,7 +14,7 @@ use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use rafs::BlobId;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::{Backend, BackendError, ByteStream, Priority};
+use super::{Backend, BackendError, ByteStream, Priority, Via};
 
 /// Bytes read at a time.
 const STEP: u64 = 1 << 20;
@@ -65,6 +65,7 @@ impl Backend for LocalFsBackend {
         blob: BlobId,
         range: Range<u64>,
         _priority: Priority,
+        _via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         async move {
             let (backend, path, wanted) = (self.name(), self.path(&blob), range.clone());
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
 
     async fn read(backend: LocalFsBackend, id: &BlobId, range: Range<u64>) -> Result<Vec<u8>, BackendError> {
-        let stream = Arc::new(backend).read(id.clone(), range, Priority::Demand).await?;
+        let stream = Arc::new(backend).read(id.clone(), range, Priority::Demand, Via::default()).await?;
         let parts: Vec<Bytes> = stream.try_collect().await?;
         Ok(parts.concat())
     }
@@ -173,7 +174,7 @@ mod tests {
         let backend = Arc::new(LocalFsBackend::in_dir(dir.path()));
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..3 * MAX_THREADS {
-            let read = Arc::clone(&backend).read(id.clone(), 0..1, Priority::Demand);
+            let read = Arc::clone(&backend).read(id.clone(), 0..1, Priority::Demand, Via::default());
             waiting.spawn(tokio::time::timeout(std::time::Duration::from_millis(200), read));
         }
         while let Some(read) = waiting.join_next().await {

@@ -25,7 +25,9 @@ use reqwest::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{Backend, BackendError, ByteStream, Priority};
+use self::stream::{Reading, Rest};
+use super::{Backend, BackendError, ByteStream, Priority, Supply, Via, Why};
+use crate::error::in_one_line;
 
 /// Longest wait for the answer to begin.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,10 +57,18 @@ pub struct P2pBackend {
 
 #[derive(Debug, Default)]
 struct State {
-    away_until: Option<Instant>,
+    away: Option<Away>,
     blobs: HashMap<BlobId, Known>,
     /// One at a time makes the list of a blob known.
     turns: HashMap<BlobId, Arc<tokio::sync::Mutex<()>>>,
+}
+
+/// A daemon that did not answer.
+#[derive(Debug)]
+struct Away {
+    /// When it is asked again.
+    until: Instant,
+    cause: Arc<str>,
 }
 
 /// What is known of a blob.
@@ -67,21 +77,7 @@ enum Known {
     /// The daemon has its list, by this name.
     Listed(String),
     /// It does not serve it, until then at least.
-    Refused(Instant),
-}
-
-/// Why the network gave nothing.
-enum No {
-    /// The daemon is not there or does not answer.
-    Away(String),
-    /// It does not serve this blob.
-    Refused(String),
-    /// It does not know yet whether it may serve it.
-    NotYet,
-    /// It does not know the list any more: it has been started again.
-    Forgotten,
-    /// This read failed.
-    Failed(String),
+    Refused(Instant, Why),
 }
 
 impl P2pBackend {
@@ -116,100 +112,101 @@ impl P2pBackend {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the network may be asked for a blob now.
-    fn may_ask(&self, blob: &BlobId) -> bool {
+    /// Why the network is not asked for a blob now, if it is not.
+    fn objection(&self, blob: &BlobId) -> Option<Why> {
         let (state, now) = (self.state(), Instant::now());
-        let refused = matches!(state.blobs.get(blob), Some(Known::Refused(until)) if *until > now);
-        !refused && state.away_until.is_none_or(|until| until <= now)
+        match state.blobs.get(blob) {
+            Some(Known::Refused(until, why)) if *until > now => return Some(why.clone()),
+            _ => {}
+        }
+        let away = state.away.as_ref().filter(|away| away.until > now)?;
+        Some(Why::Away(Arc::clone(&away.cause)))
     }
 
     /// The network's answer to a read, begun.
-    async fn ask(&self, blob: &BlobId, range: &Range<u64>, priority: Priority) -> Option<Response> {
-        if !self.may_ask(blob) {
-            return None;
+    async fn ask(&self, blob: &BlobId, range: &Range<u64>, priority: Priority) -> Result<Response, Why> {
+        if let Some(why) = self.objection(blob) {
+            return Err(why);
         }
         let asked = async {
-            match self.get(blob, range, priority).await {
-                Err(No::Forgotten) => {
-                    self.state().blobs.remove(blob);
-                    self.get(blob, range, priority).await
-                }
-                other => other,
+            if let Some(answer) = self.get(blob, range, priority).await? {
+                return Ok(answer);
             }
+            // It has been started again.
+            self.state().blobs.remove(blob);
+            let again = self.get(blob, range, priority).await?;
+            again.ok_or_else(|| Why::Failed("it forgets the list of the blob's pieces".into()))
         };
-        let answer = timeout(PATIENCE, asked)
-            .await
-            .unwrap_or_else(|_| Err(No::Away(format!("not within {PATIENCE:?}"))));
-        answer.map_err(|no| self.note(blob, no)).ok()
+        let answer = timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()));
+        answer.inspect(|_| self.is_back()).inspect_err(|why| self.note(blob, why))
     }
 
-    async fn get(&self, blob: &BlobId, range: &Range<u64>, priority: Priority) -> Result<Response, No> {
+    /// `None`: the daemon does not know the list.
+    async fn get(
+        &self,
+        blob: &BlobId,
+        range: &Range<u64>,
+        priority: Priority,
+    ) -> Result<Option<Response>, Why> {
         let list = self.introduce(blob).await?;
-        let priority = match priority {
-            Priority::Demand => "demand",
-            Priority::ReadAhead => "read-ahead",
-            Priority::Prefetch => "trace",
-            Priority::Background => "background",
-        };
         let mut request = self
             .http
             .get(format!("http://p2pd/v1/blobs/sha256:{blob}"))
             .query(&[("list", list)])
             .header(RANGE, format!("bytes={}-{}", range.start, range.end - 1))
-            .header("x-shoal-priority", priority);
+            .header("x-shoal-priority", priority.name());
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let answer = request.send().await.map_err(|error| No::Away(describe(&error)))?;
+        let answer = request.send().await.map_err(|error| away(&error))?;
         let len = answer.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
         match answer.status() {
             StatusCode::PARTIAL_CONTENT if len.is_none_or(|len: u64| len == range.end - range.start) => {
-                Ok(answer)
+                Ok(Some(answer))
             }
-            StatusCode::PARTIAL_CONTENT => Err(No::Failed("another range than asked for".to_owned())),
-            StatusCode::NOT_FOUND => Err(No::Forgotten),
-            status => Err(refusal(status)),
+            StatusCode::PARTIAL_CONTENT => Err(Why::Failed("another range than asked for".into())),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(refusal(answer).await),
         }
     }
 
     /// Makes the list of a blob known, once for all who want it; says its name.
-    async fn introduce(&self, blob: &BlobId) -> Result<String, No> {
+    async fn introduce(&self, blob: &BlobId) -> Result<String, Why> {
         let turn = Arc::clone(self.state().turns.entry(blob.clone()).or_default());
         let _turn = turn.lock().await;
         match self.state().blobs.get(blob) {
             Some(Known::Listed(name)) => return Ok(name.clone()),
             // Somebody has asked just now.
-            Some(Known::Refused(until)) if *until > Instant::now() => return Err(No::NotYet),
+            Some(Known::Refused(until, why)) if *until > Instant::now() => return Err(why.clone()),
             _ => {}
         }
         let introduced = self.put(blob).await;
         let known = match &introduced {
             Ok(name) => Known::Listed(name.clone()),
-            Err(No::NotYet) => Known::Refused(Instant::now() + SOON),
+            Err(why @ Why::NotYet) => Known::Refused(Instant::now() + SOON, why.clone()),
             Err(_) => return introduced,
         };
         self.state().blobs.insert(blob.clone(), known);
         introduced
     }
 
-    async fn put(&self, blob: &BlobId) -> Result<String, No> {
+    async fn put(&self, blob: &BlobId) -> Result<String, Why> {
         let file = self.lists.join(format!("{blob}.pieces"));
         let list = tokio::task::spawn_blocking(move || read_list(&file)).await;
-        let list = list.map_err(|error| No::Failed(error.to_string()))?;
-        let list =
-            list.map_err(|error| No::Refused(format!("the image has no list of its pieces: {error}")))?;
+        let list = list.map_err(|error| Why::Failed(error.to_string().into()))?;
+        let list = list.map_err(|error| Why::NoList(error.to_string().into()))?;
         let request = self
             .http
             .put(format!("http://p2pd/v1/blobs/sha256:{blob}/pieces"))
             .query(&[("repository", &self.repository)])
             .body(list);
-        let answer = request.send().await.map_err(|error| No::Away(describe(&error)))?;
+        let answer = request.send().await.map_err(|error| away(&error))?;
         if !answer.status().is_success() {
-            return Err(refusal(answer.status()));
+            return Err(refusal(answer).await);
         }
         let answer: HashMap<String, String> =
-            answer.json().await.map_err(|error| No::Failed(describe(&error)))?;
-        answer.get("list").cloned().ok_or_else(|| No::Failed("the answer names no list".to_owned()))
+            answer.json().await.map_err(|error| Why::Failed(in_one_line(&error).into()))?;
+        answer.get("list").cloned().ok_or_else(|| Why::Failed("the answer names no list".into()))
     }
 
     /// Makes the lists of blobs known, as far as that goes.
@@ -217,11 +214,11 @@ impl P2pBackend {
         for blob in blobs {
             for _ in 0..INTRODUCTIONS {
                 let introduced = timeout(PATIENCE, self.introduce(&blob)).await;
-                match introduced.unwrap_or_else(|_| Err(No::Away(format!("not within {PATIENCE:?}")))) {
-                    Err(No::NotYet) => tokio::time::sleep(SOON).await,
-                    Err(No::Away(reason)) => return self.note(&blob, No::Away(reason)),
-                    Err(no) => {
-                        self.note(&blob, no);
+                match introduced.unwrap_or_else(|_| Err(late())) {
+                    Err(Why::NotYet) => tokio::time::sleep(SOON).await,
+                    Err(why @ Why::Away(_)) => return self.note(&blob, &why),
+                    Err(why) => {
+                        self.note(&blob, &why);
                         break;
                     }
                     Ok(_) => break,
@@ -231,20 +228,32 @@ impl P2pBackend {
     }
 
     /// Remembers why the network gave nothing.
-    fn note(&self, blob: &BlobId, no: No) {
+    fn note(&self, blob: &BlobId, why: &Why) {
         let (mut state, now) = (self.state(), Instant::now());
-        let socket = self.socket.display();
-        match no {
-            No::Away(reason) => {
-                state.away_until = Some(now + AWAY);
-                tracing::info!("the piece network at {socket} is left alone for {AWAY:?}: {reason}");
+        match why {
+            Why::Away(cause) | Why::BrokeOff(cause) => {
+                let socket = self.socket.display();
+                let away = Away { until: now + AWAY, cause: Arc::clone(cause) };
+                if state.away.replace(away).is_some() {
+                    tracing::debug!("the piece network at {socket} is still away: {cause}");
+                } else {
+                    tracing::info!("the piece network at {socket} is asked again every {AWAY:?}: {cause}");
+                }
             }
-            No::Refused(reason) => {
-                state.blobs.insert(blob.clone(), Known::Refused(now + REFUSED));
-                tracing::debug!(%blob, "the piece network does not serve a blob: {reason}");
+            Why::Refused(_) | Why::NoList(_) | Why::Distrusted => {
+                state.blobs.insert(blob.clone(), Known::Refused(now + REFUSED, why.clone()));
+                tracing::debug!(%blob, "{why}");
             }
-            No::Failed(reason) => tracing::debug!(%blob, "the piece network did not serve a read: {reason}"),
-            No::Forgotten | No::NotYet => {}
+            Why::Failed(_) => tracing::debug!(%blob, "{why}"),
+            Why::NotYet => {}
+        }
+    }
+
+    /// It has answered.
+    fn is_back(&self) {
+        let now = Instant::now();
+        if self.state().away.take_if(|away| away.until <= now).is_some() {
+            tracing::info!("the piece network at {} answers again", self.socket.display());
         }
     }
 }
@@ -255,14 +264,22 @@ impl Backend for P2pBackend {
         blob: BlobId,
         range: Range<u64>,
         priority: Priority,
+        via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         async move {
             if range.is_empty() {
-                return Arc::clone(&self.inner).read(blob, range, priority).await;
+                return Arc::clone(&self.inner).read(blob, range, priority, via).await;
             }
             match self.ask(&blob, &range, priority).await {
-                Some(answer) => Ok(stream::with_fallback(self, answer, blob, range, priority)),
-                None => Arc::clone(&self.inner).read(blob, range, priority).await,
+                Ok(answer) => {
+                    let said = answer.headers().get("x-shoal-source").and_then(|source| source.to_str().ok());
+                    via.network(said.map_or(Supply::Untold, Supply::parse));
+                    Ok(Reading::new(self, answer, Rest { blob, range, priority, via }).into_stream())
+                }
+                Err(why) => {
+                    via.detour(range.start, why);
+                    Arc::clone(&self.inner).read(blob, range, priority, via).await
+                }
             }
         }
         .boxed()
@@ -275,7 +292,7 @@ impl Backend for P2pBackend {
     fn distrust(&self, blob: &BlobId, range: Range<u64>) -> bool {
         let served = matches!(self.state().blobs.get(blob), Some(Known::Listed(_)));
         if served {
-            self.note(blob, No::Refused("its bytes were not those of the image".to_owned()));
+            self.note(blob, &Why::Distrusted);
         }
         // From the network or from the backend, nobody knows: reading anew from the backend alone may help.
         self.inner.distrust(blob, range) || served
@@ -286,12 +303,25 @@ impl Backend for P2pBackend {
     }
 }
 
-fn refusal(status: StatusCode) -> No {
+fn late() -> Why {
+    Why::Away(format!("no answer within {PATIENCE:?}").into())
+}
+
+fn away(error: &reqwest::Error) -> Why {
+    Why::Away(in_one_line(error).into())
+}
+
+/// Why an answer is none, in the daemon's words where it gives any.
+async fn refusal(answer: Response) -> Why {
+    let status = answer.status();
+    let words: Option<HashMap<String, String>> = answer.json().await.ok();
+    let words = words.and_then(|mut words| words.remove("message"));
+    let cause = words.map_or_else(|| status.to_string(), |words| format!("{status}: {words}")).into();
     match status {
-        StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => No::Refused(status.to_string()),
-        StatusCode::TOO_EARLY => No::NotYet,
-        StatusCode::SERVICE_UNAVAILABLE => No::Away(status.to_string()),
-        _ => No::Failed(status.to_string()),
+        StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => Why::Refused(cause),
+        StatusCode::TOO_EARLY => Why::NotYet,
+        StatusCode::SERVICE_UNAVAILABLE => Why::Away(cause),
+        _ => Why::Failed(cause),
     }
 }
 
@@ -301,17 +331,6 @@ fn read_list(file: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{len} bytes")));
     }
     std::fs::read(file)
-}
-
-/// An error of the client with its causes, in one line.
-fn describe(error: &reqwest::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use rafs::BlobId;
 use registry::{BlobStream, Client, RegistryError, Repository};
 
-use super::{Backend, BackendError, ByteStream, Priority};
+use super::{Backend, BackendError, ByteStream, Priority, Via};
 
 /// A repository of a registry: blob `<id>` is `sha256:<id>` there.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ impl Backend for RegistryBackend {
         blob: BlobId,
         range: Range<u64>,
         _priority: Priority,
+        _via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         async move {
             let digest = format!("sha256:{blob}");

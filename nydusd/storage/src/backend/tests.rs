@@ -48,7 +48,7 @@ impl Places {
 }
 
 async fn read(backend: &Arc<dyn Backend>, blob: &BlobId, range: Range<u64>) -> Result<Bytes, BackendError> {
-    let stream = Arc::clone(backend).read(blob.clone(), range, Priority::Demand).await?;
+    let stream = Arc::clone(backend).read(blob.clone(), range, Priority::Demand, Via::default()).await?;
     let parts: Vec<Bytes> = stream.try_collect().await?;
     Ok(parts.concat().into())
 }
@@ -180,6 +180,7 @@ async fn a_source_that_drips_is_left_when_a_reader_has_waited_in_vain() {
             _: BlobId,
             range: Range<u64>,
             _: Priority,
+            _: Via,
         ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
             let drops = futures_util::stream::iter(range).then(|_| async {
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -2,13 +2,14 @@
 
 use std::{ops::Range, sync::Arc};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Fetcher;
 use crate::{
     backend::{BackendError, Priority},
     blob::Blob,
     cache::inflight::Failure,
+    history::Beginning,
 };
 
 impl Fetcher {
@@ -64,13 +65,20 @@ impl Fetcher {
 
     /// The bytes of a range, which is small enough to be held at once.
     async fn whole(&self, blob: &Blob, range: Range<u64>) -> Result<Vec<u8>, BackendError> {
-        let mut bytes = Vec::new();
         let len = range.end - range.start;
-        let mut stream = self.open(&blob.id, range.clone(), Priority::Demand).await?;
-        while (bytes.len() as u64) < len {
-            let piece = self.piece(&blob.id, &range, &mut stream).await?;
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(bytes)
+        let (asked, priority) = (Instant::now(), Priority::Demand);
+        let read = self.history.begin(Beginning { blob: blob.index, range, priority, attempt: 0, asked });
+        let reading = async {
+            let mut bytes = Vec::new();
+            let mut stream = self.open(&blob.id, &read.0).await?;
+            while (bytes.len() as u64) < len {
+                let piece = self.piece(&blob.id, &read.0, &mut stream).await?;
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(bytes)
+        };
+        let ended = reading.await;
+        read.end(ended.as_ref().err());
+        ended
     }
 }

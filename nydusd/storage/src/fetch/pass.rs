@@ -1,6 +1,6 @@
 //! One pass of a request's stream.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
@@ -9,6 +9,7 @@ use super::{Wanted, splitter::Splitter};
 use crate::{
     blob::Blob,
     cache::inflight::Failure,
+    history::BackendRead,
     verify::{unpack, verify},
 };
 
@@ -21,7 +22,8 @@ const HELD: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Pass {
     blob: Arc<Blob>,
-    range: Range<u64>,
+    /// What brings it.
+    read: Arc<BackendRead>,
     splitter: Splitter,
     /// The wanted chunks of each unit; none once it is received.
     wanted: Vec<Vec<Wanted>>,
@@ -36,7 +38,7 @@ type Wrong = Vec<(Wanted, Failure)>;
 
 impl Pass {
     /// `wanted` is not empty, sorted by units, and these do not overlap.
-    pub(super) fn new(blob: Arc<Blob>, wanted: Vec<Wanted>) -> Self {
+    pub(super) fn new(blob: Arc<Blob>, wanted: Vec<Wanted>, read: Arc<BackendRead>) -> Self {
         let mut units: Vec<Vec<Wanted>> = Vec::new();
         for chunk in wanted {
             match units.last_mut() {
@@ -45,10 +47,9 @@ impl Pass {
             }
         }
         let ranges: Vec<_> = units.iter().map(|unit| unit[0].at.unit.stored()).collect();
-        let range = ranges.first().map_or(0, |r| r.start)..ranges.last().map_or(0, |r| r.end);
         Self {
             blob,
-            range,
+            read,
             splitter: Splitter::new(ranges),
             wanted: units,
             received: Vec::new(),
@@ -56,11 +57,6 @@ impl Pass {
             checking: None,
             wrong: Vec::new(),
         }
-    }
-
-    /// The bytes to ask for.
-    pub(super) fn range(&self) -> Range<u64> {
-        self.range.clone()
     }
 
     /// Whether everything has been received.
@@ -85,9 +81,10 @@ impl Pass {
             return;
         }
         self.settle().await;
-        let (blob, batch) = (self.blob.clone(), std::mem::take(&mut self.received));
+        let (blob, read) = (self.blob.clone(), Arc::clone(&self.read));
+        let batch = std::mem::take(&mut self.received);
         self.backlog = 0;
-        self.checking = Some(tokio::task::spawn_blocking(move || check(&blob, batch)));
+        self.checking = Some(tokio::task::spawn_blocking(move || check(&blob, &read, batch)));
     }
 
     async fn settle(&mut self) {
@@ -108,7 +105,7 @@ impl Pass {
 }
 
 /// Checks chunks and hands them out, then stores them: no reader waits for the disk. Gives back those that are wrong.
-fn check(blob: &Blob, batch: Vec<(Vec<Wanted>, Bytes)>) -> Wrong {
+fn check(blob: &Blob, read: &BackendRead, batch: Vec<(Vec<Wanted>, Bytes)>) -> Wrong {
     let mut wrong = Vec::new();
     let mut held = Held { blob, chunks: Vec::new(), bytes: 0 };
     for (chunks, stored) in batch {
@@ -118,6 +115,7 @@ fn check(blob: &Blob, batch: Vec<(Vec<Wanted>, Bytes)>) -> Wrong {
             let plain = unpacked.clone();
             match plain.and_then(|unit| verify(&blob.table, &wanted.entry, &unit, wanted.at.begin)) {
                 Ok(plain) => {
+                    blob.arrivals.note(wanted.place, read);
                     wanted.lead.deliver(plain.clone());
                     held.push(wanted, plain);
                 }
@@ -161,6 +159,8 @@ mod tests {
         time::Duration,
     };
 
+    use rafs::BlobIndex;
+
     use super::*;
     use crate::{
         backend::Priority,
@@ -172,6 +172,7 @@ mod tests {
             lock,
         },
         chunks::ChunkTable,
+        history::{Beginning, History},
         testing::TestBlob,
     };
 
@@ -230,7 +231,7 @@ mod tests {
         let (id, count) = (sample.blob.id.clone(), table.count);
         let subject = Subject { id, count, algorithm: table.algorithm };
         let cache = BlobCache::open(Box::new(disk.clone()), subject, Arc::default()).unwrap();
-        let blob = Arc::new(Blob::with_cache(&sample.blob, table, Arc::new(cache)).unwrap());
+        let blob = Arc::new(Blob::with_cache(BlobIndex(0), &sample.blob, table, Arc::new(cache)).unwrap());
         let (mut batch, mut waiters) = (Vec::new(), Vec::new());
         for place in 0..8 {
             let Joined::Lead(lead) = blob.join(place, Priority::Demand, 0, false) else { panic!() };
@@ -241,7 +242,9 @@ mod tests {
             batch.push((vec![wanted], sample.file.slice(stored)));
         }
         let checked = blob.clone();
-        let checking = tokio::task::spawn_blocking(move || check(&checked, batch));
+        let (range, priority, asked) = (0..1, Priority::Demand, tokio::time::Instant::now());
+        let read = History::new().begin(Beginning { blob: BlobIndex(0), range, priority, attempt: 0, asked });
+        let checking = tokio::task::spawn_blocking(move || check(&checked, &read.0, batch));
         for (place, waiter) in waiters.into_iter().enumerate() {
             let outcome = tokio::time::timeout(Duration::from_secs(5), waiter.outcome()).await;
             assert_eq!(outcome.expect("it does not wait for the disk").unwrap(), sample.plain(place));

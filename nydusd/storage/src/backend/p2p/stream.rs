@@ -8,7 +8,7 @@ use rafs::BlobId;
 use reqwest::Response;
 use tokio::time::timeout;
 
-use super::{BackendError, ByteStream, No, P2pBackend, Priority, describe};
+use super::{BackendError, ByteStream, P2pBackend, Priority, Via, Why, in_one_line};
 
 /// Longest silence within an answer.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -18,51 +18,59 @@ enum From {
     Inner(ByteStream),
 }
 
-struct Reading {
+/// What of a read is still to come.
+pub(super) struct Rest {
+    pub(super) blob: BlobId,
+    pub(super) range: Range<u64>,
+    pub(super) priority: Priority,
+    pub(super) via: Via,
+}
+
+/// A read whose answer has begun.
+pub(super) struct Reading {
     backend: Arc<P2pBackend>,
-    blob: BlobId,
-    /// What is still to come.
-    range: Range<u64>,
-    priority: Priority,
+    rest: Rest,
     from: From,
 }
 
-/// Streams `range` out of `answer` as far as that goes.
-pub(super) fn with_fallback(
-    backend: Arc<P2pBackend>,
-    answer: Response,
-    blob: BlobId,
-    range: Range<u64>,
-    priority: Priority,
-) -> ByteStream {
-    let reading = Reading { backend, blob, range, priority, from: From::Network(answer) };
-    stream::try_unfold(reading, |mut reading| async move {
-        Ok(reading.next().await?.map(|bytes| (bytes, reading)))
-    })
-    .boxed()
-}
-
 impl Reading {
+    /// Out of `answer`, as far as that goes.
+    pub(super) fn new(backend: Arc<P2pBackend>, answer: Response, rest: Rest) -> Self {
+        Self { backend, rest, from: From::Network(answer) }
+    }
+
+    /// Its bytes.
+    pub(super) fn into_stream(self) -> ByteStream {
+        stream::try_unfold(self, |mut reading| async move {
+            Ok(reading.next().await?.map(|bytes| (bytes, reading)))
+        })
+        .boxed()
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>, BackendError> {
-        if self.range.is_empty() {
+        let range = &mut self.rest.range;
+        if range.is_empty() {
             return Ok(None);
         }
-        let reason = match &mut self.from {
+        let cause = match &mut self.from {
             From::Inner(stream) => return stream.next().await.transpose(),
             From::Network(answer) => match timeout(SILENCE, answer.chunk()).await {
-                Ok(Ok(Some(bytes))) if bytes.len() as u64 <= self.range.end - self.range.start => {
-                    self.range.start += bytes.len() as u64;
+                Ok(Ok(Some(bytes))) if bytes.len() as u64 <= range.end - range.start => {
+                    range.start += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
                 Ok(Ok(Some(_))) => "more bytes than asked for".to_owned(),
                 Ok(Ok(None)) => "a short answer".to_owned(),
-                Ok(Err(error)) => describe(&error),
+                Ok(Err(error)) => in_one_line(&error),
                 Err(_) => format!("silent for {SILENCE:?}"),
             },
         };
-        self.backend.note(&self.blob, No::Away(reason));
+        let why = Why::BrokeOff(cause.into());
+        self.backend.note(&self.rest.blob, &why);
+        let Rest { blob, range, priority, via } = &self.rest;
+        via.detour(range.start, why);
         let inner = Arc::clone(&self.backend.inner);
-        let mut stream = inner.read(self.blob.clone(), self.range.clone(), self.priority).await?;
+        let mut stream = inner.read(blob.clone(), range.clone(), *priority, via.clone()).await?;
         let first = stream.next().await.transpose();
         self.from = From::Inner(stream);
         first

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::backend::localfs::LocalFsBackend;
+use crate::backend::{Detour, Way, localfs::LocalFsBackend};
 
 /// What the daemon does with a read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,9 +44,10 @@ impl Backend for Counting {
         blob: BlobId,
         range: Range<u64>,
         priority: Priority,
+        via: Via,
     ) -> BoxFuture<'static, Result<ByteStream, BackendError>> {
         self.1.fetch_add(1, Ordering::Relaxed);
-        Arc::clone(&self.0).read(blob, range, priority)
+        Arc::clone(&self.0).read(blob, range, priority, via)
     }
 
     fn name(&self) -> String {
@@ -114,7 +115,10 @@ async fn serve(stream: &mut UnixStream, head: &str, does: Does, bytes: &Bytes) -
     let range = head.lines().find_map(|line| line.strip_prefix("range: bytes=")).unwrap();
     let (first, last) = range.split_once('-').unwrap();
     let part = bytes.slice(first.parse().unwrap()..last.parse::<usize>().unwrap() + 1);
-    let answer = format!("HTTP/1.1 206 Partial Content\r\ncontent-length: {}\r\n\r\n", part.len());
+    let answer = format!(
+        "HTTP/1.1 206 Partial Content\r\nx-shoal-source: peers\r\ncontent-length: {}\r\n\r\n",
+        part.len()
+    );
     match does {
         Does::Forget | Does::Refuse | Does::NotYet => {
             stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.is_ok()
@@ -162,12 +166,15 @@ fn scene(script: &[Does], has_list: bool) -> Scene {
 }
 
 impl Scene {
-    async fn read(&self, range: Range<u64>) {
-        let stream =
-            Arc::clone(&self.backend).read(self.blob.clone(), range.clone(), Priority::Demand).await.unwrap();
+    /// Reads, and says how the bytes came.
+    async fn read(&self, range: Range<u64>) -> Way {
+        let (via, backend) = (Via::default(), Arc::clone(&self.backend));
+        let stream = backend.read(self.blob.clone(), range.clone(), Priority::Demand, via.clone());
+        let stream = stream.await.unwrap();
         let parts: Vec<Bytes> = stream.try_collect().await.unwrap();
         let (start, end) = (usize::try_from(range.start).unwrap(), usize::try_from(range.end).unwrap());
         assert!(parts.concat() == self.bytes[start..end]);
+        via.way()
     }
 
     fn own_reads(&self) -> usize {
@@ -175,10 +182,14 @@ impl Scene {
     }
 }
 
+fn why(way: &Way) -> String {
+    way.detour.as_ref().map(|detour| detour.why.to_string()).unwrap_or_default()
+}
+
 #[tokio::test]
 async fn ranges_come_from_the_network_once_it_has_the_list() {
     let scene = scene(&[Does::Answer], true);
-    scene.read(10..100_000).await;
+    assert_eq!(scene.read(10..100_000).await, Way { network: Some(Supply::Peers), detour: None });
     scene.read(5..6).await;
     assert_eq!(scene.own_reads(), 0);
     let asked = scene.asked.lock().unwrap();
@@ -190,16 +201,21 @@ async fn ranges_come_from_the_network_once_it_has_the_list() {
 #[tokio::test]
 async fn without_a_daemon_reads_come_from_the_backend() {
     let scene = scene(&[], true);
-    scene.read(0..10).await;
-    scene.read(0..10).await;
+    for _ in 0..2 {
+        let way = scene.read(0..10).await;
+        assert!(way.network.is_none() && why(&way).starts_with("p2pd is away: "), "{way:?}");
+    }
     assert_eq!(scene.own_reads(), 2);
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_goes_on_at_the_backend_from_that_byte() {
     let scene = scene(&[Does::BreakOff], true);
-    scene.read(1000..150_000).await;
+    let way = scene.read(1000..150_000).await;
     assert_eq!(scene.own_reads(), 1);
+    assert_eq!(way.network, Some(Supply::Peers));
+    assert!(why(&way).starts_with("p2pd broke off: "), "{way:?}");
+    assert_eq!(way.detour.map(|detour| detour.from), Some(1000 + 149_000 / 2));
 }
 
 #[tokio::test]
@@ -216,8 +232,9 @@ async fn a_daemon_that_was_started_again_gets_the_list_again() {
 async fn what_is_refused_or_has_no_list_is_not_asked_for_again() {
     for (script, has_list) in [([Does::Refuse].as_slice(), true), (&[Does::Answer], false)] {
         let scene = scene(script, has_list);
-        scene.read(0..10).await;
-        scene.read(0..10).await;
+        let ways = [scene.read(0..10).await, scene.read(0..10).await];
+        let kind = if has_list { "refused" } else { "no-list" };
+        assert!(ways.iter().all(|way| way.detour.as_ref().unwrap().why.kind() == kind), "{ways:?}");
         assert_eq!(scene.own_reads(), 2);
         assert!(scene.asked.lock().unwrap().len() <= 1);
     }
@@ -243,7 +260,8 @@ async fn bytes_that_prove_wrong_are_read_from_the_backend() {
     let scene = scene(&[Does::Answer], true);
     scene.read(0..10).await;
     assert!(scene.backend.distrust(&scene.blob, 0..10));
-    scene.read(0..10).await;
+    let way = scene.read(0..10).await;
+    assert_eq!(way.detour, Some(Detour { from: 0, why: Why::Distrusted }));
     assert_eq!(scene.own_reads(), 1);
 }
 
@@ -260,7 +278,8 @@ async fn lists_are_handed_over_at_mount_until_the_network_knows_whether_it_may()
 #[tokio::test]
 async fn a_read_does_not_wait_until_the_network_knows_whether_it_may() {
     let scene = scene(&[Does::NotYet, Does::Answer], true);
-    scene.read(0..10).await;
+    let way = scene.read(0..10).await;
+    assert_eq!(way.detour, Some(Detour { from: 0, why: Why::NotYet }));
     assert_eq!(scene.own_reads(), 1, "it went to the backend");
     tokio::time::sleep(SOON).await;
     scene.read(0..10).await;
