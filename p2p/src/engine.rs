@@ -11,6 +11,7 @@ mod messages;
 mod origin;
 mod owned;
 mod plain;
+mod supply;
 mod swarm;
 mod upload;
 mod wire;
@@ -25,6 +26,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use origin::{Origin, OriginError};
+use supply::FromOrigin;
+pub use supply::Supply;
 
 use crate::{
     Claim, NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
@@ -158,12 +161,14 @@ pub struct Engine {
 
 /// As long as somebody has it, the node takes part in a task.
 #[derive(Debug)]
-struct Held;
+struct Held {
+    from_origin: Arc<FromOrigin>,
+}
 
 /// A blob that the node takes part in, until a moment after the last of these is gone.
 #[derive(Debug, Clone)]
 pub struct Blob {
-    _held: Arc<Held>,
+    held: Arc<Held>,
     task: TaskId,
     stored: Arc<Stored>,
     commands: mpsc::Sender<Command>,
@@ -197,7 +202,7 @@ impl Engine {
         let command = Command::Open { content, stored: Arc::clone(&stored), claims, origin, opened };
         self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
         let held = is_open.await.map_err(|_| P2pError::Stopping)?;
-        Ok(Blob { _held: held, task, stored, commands: self.commands.clone() })
+        Ok(Blob { held, task, stored, commands: self.commands.clone() })
     }
 
     /// The disk.
@@ -245,6 +250,19 @@ impl Blob {
     #[must_use]
     pub fn pieces_here(&self) -> Vec<u32> {
         self.stored.good().iter().map(PieceIndex::get).collect()
+    }
+
+    /// Pieces that `range` touches and that are not here.
+    #[must_use]
+    pub fn missing(&self, range: Range<u64>) -> Vec<PieceIndex> {
+        self.layout().touched(range).filter(|piece| self.stored.standing(*piece).is_none()).collect()
+    }
+
+    /// Where a read had its bytes from before which these pieces were missing. Those that were here count for nothing
+    /// where others had to come.
+    #[must_use]
+    pub fn supply(&self, missed: &[PieceIndex]) -> Supply {
+        self.held.from_origin.supply(missed)
     }
 
     /// Returns when all pieces that `range` touches are here and checked. Of a blob without a list that takes all of it.

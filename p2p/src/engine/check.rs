@@ -121,6 +121,9 @@ impl Actor {
         self.stirred.insert(task);
         match outcome {
             Ok(Outcome::Right(claim)) => {
+                if !swarm.task.have().contains(piece) {
+                    swarm.from_origin.note(piece, source == Source::Origin);
+                }
                 swarm.task.received(now, piece, source);
                 for liar in claim.map(|claim| swarm.provisional.stored(claim)).unwrap_or_default() {
                     tracing::warn!(%task, piece = piece.get(), node = %liar, "a node gave or named another piece");

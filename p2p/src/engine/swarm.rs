@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Content, Held, Origin, Until};
+use super::{Content, FromOrigin, Held, Origin, Until};
 use crate::{
     NodeId, P2pError, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId,
     peer::{Provisional, Task},
@@ -31,6 +31,7 @@ pub(super) struct Swarm {
     pub(super) provisional: Provisional,
     pub(super) stored: Arc<Stored>,
     pub(super) origin: Arc<dyn Origin>,
+    pub(super) from_origin: Arc<FromOrigin>,
     /// Whom the node told that it takes part.
     pub(super) owner: Option<NodeId>,
     /// Nodes that were greeted and have not parted.
@@ -56,6 +57,7 @@ impl Swarm {
         let good = stored.good();
         let provisional = Provisional::new(good.is_full());
         let task = Task::new(stored.layout(), good, seed);
+        let from_origin = Arc::new(FromOrigin::new(stored.layout()));
         Self {
             id: stored.task(),
             content,
@@ -63,6 +65,7 @@ impl Swarm {
             provisional,
             stored,
             origin,
+            from_origin,
             owner: None,
             greeted: HashSet::new(),
             waiting: Vec::new(),
@@ -77,7 +80,7 @@ impl Swarm {
     pub(super) fn hold(&mut self) -> Arc<Held> {
         self.unheld = None;
         self.held.upgrade().unwrap_or_else(|| {
-            let held = Arc::new(Held);
+            let held = Arc::new(Held { from_origin: Arc::clone(&self.from_origin) });
             self.held = Arc::downgrade(&held);
             held
         })

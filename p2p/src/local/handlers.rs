@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::{Bytes, HttpBody as _},
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use registry::{Credential, Repository};
@@ -18,6 +18,9 @@ use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened, limits};
 use crate::{
     P2pError, PieceList, Priority, engine::Content, rate::Use, rights::Verdict, source::RegistryOrigin,
 };
+
+/// Says where the bytes of an answer came from.
+const SOURCE: HeaderName = HeaderName::from_static("x-shoal-source");
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Origin {
@@ -125,6 +128,7 @@ async fn read_range(
         return refuse(StatusCode::BAD_REQUEST, "the credential is neither basic nor bearer");
     };
     let _reading = origin.on_behalf_of(credential);
+    let missing = blob.missing(range.clone());
     let read = async {
         if priority < Priority::Demand {
             let len = u32::try_from(range.end - range.start).unwrap_or(u32::MAX);
@@ -139,7 +143,9 @@ async fn read_range(
     match timeout(DEADLINE, read).await {
         Ok(Ok(bytes)) => {
             let content = format!("bytes {}-{}/{len}", range.start, range.end - 1);
-            (StatusCode::PARTIAL_CONTENT, [(header::CONTENT_RANGE, content)], bytes).into_response()
+            let source = blob.supply(&missing).name().to_owned();
+            let headers = [(header::CONTENT_RANGE, content), (SOURCE, source)];
+            (StatusCode::PARTIAL_CONTENT, headers, bytes).into_response()
         }
         Ok(Err(error)) => fail(&error),
         Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "not in time"),

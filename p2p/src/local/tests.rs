@@ -110,10 +110,14 @@ impl Scene {
     }
 
     async fn get(&self, node: usize, range: &str) -> (StatusCode, Vec<u8>) {
+        self.call(node, self.range(range)).await
+    }
+
+    /// The request for a range.
+    fn range(&self, range: &str) -> Request<Body> {
         let list = blake3::hash(&self.list).to_hex();
         let uri = format!("/v1/blobs/{}?list={list}", self.digest);
-        let request = Request::get(uri).header(header::RANGE, range).body(Body::empty()).unwrap();
-        self.call(node, request).await
+        Request::get(uri).header(header::RANGE, range).body(Body::empty()).unwrap()
     }
 
     /// All that a node answers.
@@ -145,6 +149,23 @@ async fn ranges_are_read_on_every_node_and_leave_the_registry_once() {
     }
     let asked = scene.registry.requests().len();
     assert_eq!(asked, 6, "one request for each piece");
+}
+
+#[tokio::test]
+async fn an_answer_says_where_its_bytes_came_from() {
+    let scene = scene(2).await;
+    for node in 0..2 {
+        assert_eq!(scene.put(node, "shared", &scene.list).await.0, StatusCode::OK);
+    }
+    let size = PieceLayout::MIN_SIZE;
+    let (first, two, three) =
+        ("bytes=0-9".to_owned(), format!("bytes=0-{}", 2 * size - 1), format!("bytes=0-{}", 3 * size - 1));
+    let asked = [(0, &first, "origin"), (0, &first, "here"), (0, &two, "origin"), (1, &first, "peers")];
+    for (node, range, source) in asked.into_iter().chain([(1, &three, "mixed"), (1, &three, "here")]) {
+        let answer = scene.answer(node, scene.range(range)).await;
+        assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
+        assert_eq!(answer.headers()["x-shoal-source"], source, "{range} on node {node}");
+    }
 }
 
 #[tokio::test]
