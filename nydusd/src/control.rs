@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     daemon::{Daemon, DaemonError},
+    explain::ExplainError,
     mounts::MountError,
 };
 
@@ -49,6 +50,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/api/v1/metrics/blobcache", get(metrics::blobcache))
         .route("/api/v1/metrics/backend", get(metrics::backend))
         .route("/api/v1/metrics/inflight", get(metrics::inflight))
+        .route("/api/v1/explain", get(handlers::explain))
         .route("/api/v1/trace", put(handlers::start_trace).get(handlers::trace))
         .fallback(handlers::unsupported)
         .method_not_allowed_fallback(handlers::unsupported)
@@ -70,7 +72,9 @@ fn error(status: StatusCode, code: &str, message: impl Into<String>) -> Response
 impl IntoResponse for DaemonError {
     fn into_response(self) -> Response {
         let (status, code) = match &self {
-            Self::Mount(MountError::Missing(_)) => (StatusCode::NOT_FOUND, "UNDEFINED"),
+            Self::Mount(MountError::Missing(_)) | Self::Explain(ExplainError::NoFile(_)) => {
+                (StatusCode::NOT_FOUND, "UNDEFINED")
+            }
             Self::Config(_)
             | Self::Backend(_)
             | Self::Open(_)
@@ -78,7 +82,9 @@ impl IntoResponse for DaemonError {
             | Self::Argument(_)
             | Self::Mount(_) => (StatusCode::BAD_REQUEST, "INVALID_ARGUMENT"),
             Self::Unsupported(_) => (StatusCode::NOT_IMPLEMENTED, "UNSUPPORTED"),
-            Self::Cache(_) | Self::Panic => (StatusCode::INTERNAL_SERVER_ERROR, "UNDEFINED"),
+            Self::Cache(_) | Self::Explain(_) | Self::Panic => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "UNDEFINED")
+            }
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY"),
         };
         error(status, code, format!("{:#}", anyhow::Error::new(self)))

@@ -15,6 +15,7 @@ use crate::{
     backends::{BackendUnusable, Backends},
     config::{self, BackendConfig, ConfigError, ImageConfig, Secret},
     events::Events,
+    explain::ExplainError,
     fs::{OpenError, Rafs},
     fuse::{ReadQueue, Session},
     kernel::KernelPath,
@@ -48,6 +49,9 @@ pub enum DaemonError {
     /// The text is no mountpoint.
     #[error(transparent)]
     Mountpoint(#[from] BadMountpoint),
+    /// What became of the image's chunks cannot be told.
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
     /// Not served by this daemon.
     #[error("{0} is not supported")]
     Unsupported(&'static str),

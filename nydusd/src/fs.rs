@@ -18,10 +18,10 @@ use rafs::{
     BlobIndex, Bootstrap, FormatError, Nid,
     bootstrap::{Attributes, DirEntry, Summary},
 };
-use storage::{BlobReads, BlobSet, CacheDir, ReadPolicy, StorageError, backend::Backend};
+use storage::{BlobReads, BlobSet, CacheDir, ReadPolicy, StorageError, Stories, backend::Backend};
 
 pub use error::FsError;
-pub(crate) use paths::{path_at, paths_of};
+pub(crate) use paths::{path_at, paths_of, walk};
 
 /// Names and values of extended attributes, borrowed from the bootstrap.
 pub type Xattrs<'a> = Vec<(Vec<u8>, &'a [u8])>;
@@ -109,6 +109,11 @@ impl Rafs {
     /// Figures of its reads.
     pub fn reads(&self) -> BlobReads {
         self.blobs.reads()
+    }
+
+    /// What is remembered of its reads, and what became of its chunks.
+    pub fn stories(&self) -> Stories<'_> {
+        self.blobs.stories()
     }
 
     /// Its blobs' ids and sizes, in table order.

@@ -10,6 +10,7 @@ mod control;
 pub mod counters;
 pub mod daemon;
 pub mod events;
+pub mod explain;
 pub mod fs;
 pub mod fuse;
 pub mod kernel;

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use service::{telemetry::LogArgs, version};
 
-use crate::{completions, convert, doctor, get, pull, setup, status, trace};
+use crate::{completions, convert, doctor, explain, get, pull, setup, status, trace};
 
 /// Lazy container images: convert them, pull them, see what they do.
 #[derive(Debug, Parser)]
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Doctor(doctor::Args),
     /// Show the mounted images and what they have read
     Status(status::Args),
+    /// Tell where the chunks of mounted images came from, how long that took and why
+    Explain(explain::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -58,6 +60,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Command::Trace(args) => trace::run(args).await,
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Status(args) => status::run(&args).await,
+            Command::Explain(args) => explain::run(&args).await,
             Command::Setup(_) | Command::Completions(_) => Ok(()),
         }
     })

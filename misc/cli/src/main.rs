@@ -5,6 +5,7 @@ mod completions;
 mod containerd;
 mod convert;
 mod doctor;
+mod explain;
 mod get;
 mod image;
 mod output;

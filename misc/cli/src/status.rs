@@ -102,7 +102,8 @@ fn figures(mounted: &MountedImage, backend: &Value, [files, cache, source]: [&Va
     }
 }
 
-fn place(backend: &Value) -> String {
+/// Host and repository of an image's blobs, where a registry has them.
+pub(crate) fn place(backend: &Value) -> String {
     let registry = backend.pointer("/config").or_else(|| backend.pointer("/registry")).unwrap_or(backend);
     match (registry["host"].as_str(), registry["repo"].as_str()) {
         (Some(host), Some(repo)) => format!("{host}/{repo}"),

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, task::JoinSet};
 
-use crate::{ApiError, DaemonStatus, MountRequest, MountedImage, TracedFile};
+use crate::{ApiError, DaemonStatus, ExplainRequest, Explanation, MountRequest, MountedImage, TracedFile};
 
 /// Largest answer that is taken in, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -140,6 +140,14 @@ impl Client {
         self.fetch(&trace_path(mountpoint)).await
     }
 
+    /// `GET /api/v1/explain?mountpoint=M`: where the chunks of an image came from, how long that took and why.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ClientError> {
+        self.fetch(&request.to_call()).await
+    }
+
     /// Any `GET` path, its JSON body: metrics and the like. Null where there is no body.
     ///
     /// # Errors
@@ -241,7 +249,7 @@ fn trace_path(mountpoint: &str) -> String {
 }
 
 /// Percent-encodes everything that has a meaning in a query.
-fn encode_query(text: &str) -> String {
+pub(crate) fn encode_query(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -6,11 +6,16 @@
 
 mod client;
 mod detach;
+mod explain;
 mod fuse_mount;
 mod message;
 
+use client::encode_query;
 pub use client::{Client, ClientError};
 pub use detach::detach;
+pub use explain::{
+    ExplainRequest, ExplainedChunk, ExplainedRead, Explanation, ReasonFigures, SourceFigures, Waits,
+};
 pub use fuse_mount::mount_fuse;
 pub use message::{
     ApiError, BuildVersion, DaemonState, DaemonStatus, DataPath, FsType, MountRequest, MountedImage,

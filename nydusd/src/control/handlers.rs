@@ -1,6 +1,6 @@
 //! One function for each request.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use axum::{
     Json,
@@ -9,7 +9,9 @@ use axum::{
     http::{Method, StatusCode, Uri},
     response::Response,
 };
-use nydusd_api::{BuildVersion, DaemonStatus, MountRequest, MountedImage, TracedFile};
+use nydusd_api::{
+    BuildVersion, DaemonStatus, ExplainRequest, Explanation, MountRequest, MountedImage, TracedFile,
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use service::{
@@ -21,6 +23,7 @@ use super::error;
 use crate::{
     config::BackendConfig,
     daemon::{Daemon, DaemonError},
+    explain,
     mounts::Mountpoint,
 };
 
@@ -31,6 +34,12 @@ type DaemonRef = State<Arc<Daemon>>;
 fn mountpoint(args: &Args, name: &str) -> Result<Mountpoint, DaemonError> {
     let text = args.get(name).ok_or_else(|| DaemonError::Argument(format!("argument {name} is missing")))?;
     Ok(text.parse()?)
+}
+
+/// The value of argument `name`, or that of one that is not told.
+fn argument<T: FromStr + Default>(args: &Args, name: &str) -> Result<T, DaemonError> {
+    let wrong = |text: &String| DaemonError::Argument(format!("argument {name} cannot be {text:?}"));
+    args.get(name).map_or_else(|| Ok(T::default()), |text| text.parse().map_err(|_| wrong(text)))
 }
 
 fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, DaemonError> {
@@ -167,6 +176,20 @@ pub(super) async fn trace(
     let report = tokio::task::spawn_blocking(move || image.trace().report(image.rafs())).await;
     let report = report.map_err(|_| DaemonError::Stopping)?;
     report.map(Json).map_err(|error| DaemonError::Argument(format!("{:#}", anyhow::Error::new(error))))
+}
+
+pub(super) async fn explain(State(daemon): DaemonRef, args: Args) -> Result<Json<Explanation>, DaemonError> {
+    let image = daemon.mounts().get(&mountpoint(&args, "mountpoint")?)?;
+    let request = ExplainRequest {
+        mountpoint: image.mountpoint().to_string(),
+        chunks: argument(&args, "chunks")?,
+        slowest: argument(&args, "slowest")?,
+        path: args.get("path").cloned(),
+        paths: argument(&args, "paths")?,
+    };
+    // A large image takes a while.
+    let explained = tokio::task::spawn_blocking(move || explain::explain(&image, &request)).await;
+    Ok(Json(explained.map_err(|_| DaemonError::Panic)??))
 }
 
 pub(super) async fn unsupported(method: Method, uri: Uri) -> Response {

@@ -64,7 +64,7 @@ pub(crate) fn path_at(
 
 /// Hands each entry below the root to `visit` (inode, type, and what makes its path), until that says `false` or `limit`
 /// entries were looked at.
-fn walk(
+pub(crate) fn walk(
     image: &Rafs,
     limit: usize,
     mut visit: impl FnMut(Nid, FileType, &dyn Fn() -> String) -> Result<bool, FsError>,
