@@ -36,19 +36,26 @@ pub(crate) fn names_forbidden(url: &Url) -> bool {
     host.parse().is_ok_and(is_forbidden)
 }
 
-/// Finds the addresses of names, and leaves those out.
+/// The addresses of a host, those that may be talked to where `guarded`. What is talked to is one of them, never what the
+/// name leads to when it is asked for again.
+pub(crate) async fn addresses(host: &str, port: u16, guarded: bool) -> io::Result<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((host, port)).await?;
+    let allowed: Vec<SocketAddr> = found.filter(|at| !guarded || !is_forbidden(at.ip())).collect();
+    if allowed.is_empty() {
+        let problem = format!("{host} is at no address that may be asked");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+    }
+    Ok(allowed)
+}
+
+/// Finds the addresses of names, without those that are forbidden.
 #[derive(Debug)]
 pub(crate) struct Guarded;
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| !is_forbidden(address.ip())).collect();
-            if allowed.is_empty() {
-                let problem = format!("{} is at no address that may be asked", name.as_str());
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem).into());
-            }
+            let allowed = addresses(name.as_str(), 0, true).await?;
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }

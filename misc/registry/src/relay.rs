@@ -1,13 +1,14 @@
 //! For who stands between a caller and a registry: answers of the registry, handed on as they are.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
+use reqwest::{Response, Url};
 
 use crate::{
-    BlobStream, Client, RegistryError, Repository, client::Inner, exchange::Request, hosts::Capability,
-    mirror::Endpoint, response,
+    BlobStream, Client, RegistryError, Repository, client::Inner, error::Asked, exchange::Request,
+    hosts::Capability, mirror::Endpoint, response,
 };
 
 /// An answer of a registry, good or not.
@@ -42,6 +43,31 @@ impl Client {
     ) -> Result<Relayed, RegistryError> {
         self.inner().relay(method, repository, thing, headers).await
     }
+
+    /// Whether `url` is where this client finds `thing` of a repository at the registry itself.
+    #[must_use]
+    pub fn finds_at(&self, url: &str, repository: &Repository, thing: &str) -> bool {
+        let (Ok(url), Ok(origins)) = (Url::parse(url), self.inner().origins(&repository.host)) else {
+            return false;
+        };
+        origins.first().is_some_and(|endpoint| endpoint.url(repository, thing) == url)
+    }
+}
+
+impl Relayed {
+    /// What has come of an answer, and what will; silence ends after `limit`.
+    pub(crate) fn new(response: Response, limit: Duration, asked: Asked) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = stream::unfold(Some((response, asked)), move |going| async move {
+            let (mut response, asked) = going?;
+            match response::next(&mut response, limit, &asked).await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some((response, asked)))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Self { status, headers, body: body.boxed() }
+    }
 }
 
 impl Inner {
@@ -68,16 +94,37 @@ impl Inner {
         let url = endpoint.url(repository, thing);
         let request = Request { method, url, headers, body: None, scopes: &[], asked: &asked };
         let response = self.follow(&endpoint, &request, authorization.as_ref()).await?.response;
-        let (status, headers, limit) =
-            (response.status(), response.headers().clone(), self.options.read_timeout);
-        let body = stream::unfold(Some((response, asked)), move |going| async move {
-            let (mut response, asked) = going?;
-            match response::next(&mut response, limit, &asked).await {
-                Ok(Some(bytes)) => Some((Ok(bytes), Some((response, asked)))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), None)),
-            }
-        });
-        Ok(Relayed { status, headers, body: body.boxed() })
+        Ok(Relayed::new(response, self.options.read_timeout, asked))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ClientOptions;
+
+    #[test]
+    fn a_url_is_a_registry_s_where_the_client_would_ask_at_that_very_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = dir.path().join("plain.example:5000");
+        std::fs::create_dir(&host).unwrap();
+        std::fs::write(host.join("hosts.toml"), "server = 'http://plain.example:5000'").unwrap();
+        let options = ClientOptions { hosts_dirs: vec![dir.path().into()], ..ClientOptions::default() };
+        let client = Client::new(options).unwrap();
+        let finds = |repository: &str, url: &str| {
+            client.finds_at(url, &Repository::parse(repository).unwrap(), "blobs/sha256:0")
+        };
+        assert!(finds("127.0.0.1:5000/a", "http://127.0.0.1:5000/v2/a/blobs/sha256:0"));
+        assert!(finds("plain.example:5000/a", "http://plain.example:5000/v2/a/blobs/sha256:0"));
+        assert!(finds("tls.example/a", "https://tls.example/v2/a/blobs/sha256:0"));
+        for url in [
+            "http://tls.example/v2/a/blobs/sha256:0",
+            "https://tls.example/v2/b/blobs/sha256:0",
+            "https://tls.example/v2/a/blobs/sha256:0?x",
+            "https://me@tls.example/v2/a/blobs/sha256:0",
+            "tls.example",
+        ] {
+            assert!(!finds("tls.example/a", url), "{url}");
+        }
     }
 }

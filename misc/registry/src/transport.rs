@@ -70,7 +70,6 @@ pub(crate) struct Transports {
 
 impl Transports {
     pub(crate) fn new(connect_timeout: Duration, guarded: bool) -> Self {
-        install_crypto_provider();
         Self { connect_timeout, guarded, by_settings: Mutex::default() }
     }
 
@@ -81,12 +80,7 @@ impl Transports {
             return transport;
         }
         known.retain(|_, transport| transport.strong_count() > 0);
-        let transport = Arc::new(Transport {
-            settings: host.tls.clone(),
-            connect_timeout: host.tls.dial_timeout.unwrap_or(self.connect_timeout),
-            guarded: self.guarded,
-            clients: Mutex::default(),
-        });
+        let transport = Arc::new(Transport::new(host.tls.clone(), self.connect_timeout, self.guarded));
         known.insert(host.tls.clone(), Arc::downgrade(&transport));
         transport
     }
@@ -110,6 +104,12 @@ struct Lane {
 }
 
 impl Transport {
+    pub(crate) fn new(settings: TlsSettings, connect_timeout: Duration, guarded: bool) -> Self {
+        install_crypto_provider();
+        let connect_timeout = settings.dial_timeout.unwrap_or(connect_timeout);
+        Self { settings, connect_timeout, guarded, clients: Mutex::default() }
+    }
+
     /// The client for a URL.
     pub(crate) fn client(&self, url: &Url) -> Result<reqwest::Client, RegistryError> {
         if self.guarded && guard::names_forbidden(url) {
