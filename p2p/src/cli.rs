@@ -75,6 +75,10 @@ pub struct PeerArgs {
     /// Say at http://ADDR:PORT/metrics what this node has done, in the format of Prometheus [default: on the socket alone]
     #[arg(long, value_name = "ADDR:PORT", env = "SHOAL_P2PD_METRICS")]
     pub metrics: Option<SocketAddr>,
+    /// Serve a forward proxy for HTTP_PROXY and HTTPS_PROXY there, such as 127.0.0.1:4702; who reaches the address may
+    /// read what is shared, and connect from this node to whatever proxy_rules of the file do not deny [default: none]
+    #[arg(long, value_name = "ADDR:PORT", env = "SHOAL_P2PD_PROXY")]
+    pub proxy: Option<SocketAddr>,
     /// Repository whose content every member and all who may use the socket may read: HOST/NAME, or HOST/PREFIX*; or files
     /// of a web server that are shared without a digest: https://HOST/PREFIX*; may be given several times
     #[arg(long, value_name = "PATTERN", env = "SHOAL_P2PD_SHARE", value_delimiter = ',')]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use service::{exit::UsageError, size};
 use toml::{Table, Value};
 
-use crate::{Token, cli::PeerArgs, rate::Setting, store::Budget};
+use crate::{Token, cli::PeerArgs, local::proxy::Rules, rate::Setting, store::Budget};
 
 /// Where state is kept unless something else is said.
 pub const ROOT: &str = "/var/lib/shoal/p2p";
@@ -43,6 +43,10 @@ pub struct Config {
     pub mirror: Option<SocketAddr>,
     /// Where Prometheus finds what this node has done, besides the socket.
     pub metrics: Option<SocketAddr>,
+    /// Where programs find a forward proxy, if there is to be one.
+    pub proxy: Option<SocketAddr>,
+    /// What goes which way through it.
+    pub proxy_rules: Rules,
     /// Repositories whose content is shared.
     pub share: Vec<String>,
     /// Room for pieces.
@@ -83,6 +87,8 @@ impl Config {
             socket_group: keys.parsed(args.socket_group, "socket_group", find_group),
             mirror: keys.take_or(args.mirror, "mirror"),
             metrics: keys.take_or(args.metrics, "metrics"),
+            proxy: keys.take_or(args.proxy, "proxy"),
+            proxy_rules: keys.rules(),
             share: keys.list(args.share, "share", Vec::new),
             budget: Budget {
                 bytes: keys.parsed(args.budget, "budget", size::parse).unwrap_or(BUDGET),
@@ -142,12 +148,12 @@ impl Config {
         if let Some(group) = self.socket_group {
             set("socket_group", group.to_string().into());
         }
-        if let Some(mirror) = self.mirror {
-            set("mirror", mirror.to_string().into());
+        for (key, at) in [("mirror", self.mirror), ("proxy", self.proxy), ("metrics", self.metrics)] {
+            if let Some(at) = at {
+                set(key, at.to_string().into());
+            }
         }
-        if let Some(metrics) = self.metrics {
-            set("metrics", metrics.to_string().into());
-        }
+        set("proxy_rules", self.proxy_rules.to_toml());
         set("share", self.share.clone().into());
         set("budget", self.budget.bytes.to_string().into());
         set("keep_free", self.budget.keep_free.to_string().into());
@@ -245,6 +251,13 @@ impl Keys {
         settings
     }
 
+    fn rules(&mut self) -> Rules {
+        Rules::read(self.take("proxy_rules").unwrap_or_default()).unwrap_or_else(|problems| {
+            self.problems.extend(problems.into_iter().map(|problem| format!("proxy_rules: {problem}")));
+            Rules::default()
+        })
+    }
+
     /// The token, given or in a file. What was given wins over what the configuration file says.
     fn join(&mut self, token: Option<String>, file: Option<PathBuf>) -> Option<Token> {
         let filed = (self.take("join"), self.take("join_file"));
@@ -299,7 +312,7 @@ mod tests {
     #[test]
     fn what_is_given_wins_over_the_file() {
         let args = || PeerArgs { root: Some("/flag".into()), ..PeerArgs::default() };
-        let text = "root = '/file'\nbudget = '3GiB'\nkeep_free = 5\nmirror = '127.0.0.1:4701'\nshare = ['a.example/*']\nadvertise = '10.0.0.9'";
+        let text = "root = '/file'\nbudget = '3GiB'\nkeep_free = 5\nmirror = '127.0.0.1:4701'\nproxy = '127.0.0.1:4702'\nshare = ['a.example/*']\nadvertise = '10.0.0.9'\n[[proxy_rules]]\nmatch = '*.example/a'\naction = 'deny'";
         let config = with_file(text, args()).unwrap();
         assert_eq!(config.root, Path::new("/flag"));
         assert_eq!(config.budget, Budget { bytes: 3 << 30, keep_free: 5 });
@@ -310,9 +323,10 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_at_once() {
-        let text = "nonsense = 1\nlisten = 'here'\nbudget = '3 apples'\nshare = ['*']\nroot = 'relative'";
+        let text = "nonsense = 1\nlisten = 'here'\nbudget = '3 apples'\nshare = ['*']\nroot = 'relative'\nproxy = 'there'\nproxy_rules = [{ match = 'a:b', action = 'deny' }]";
         let UsageError(told) = with_file(text, PeerArgs::default()).unwrap_err();
-        for key in ["nonsense", "listen", "budget", "share", "root"] {
+        for key in ["nonsense", "listen", "budget", "share", "root", "proxy", "proxy_rules: rule 1 (\"a:b\")"]
+        {
             assert!(told.contains(&format!("{key}: ")), "{key} in {told}");
         }
     }

@@ -20,6 +20,8 @@
 //! A range comes with `X-Shoal-Source`: `here` where all of it was on this node's disk, else where what was missing came
 //! from: `peers`, `origin` or `mixed`.
 //!
+//! Beside it, each at an address of its own: the mirror alone, and a forward proxy ([`proxy`]).
+//!
 //! `digest` is `sha256:<hex>`. A repository that is not shared is answered with 403: its content is for those with its
 //! credential alone, and the caller goes to the registry by itself. So it does on 425: whether the repository is shared is
 //! being found out, and the same call has an answer soon. Whatever does not work out, it can.
@@ -33,6 +35,7 @@ mod grpc;
 mod handlers;
 mod limits;
 mod mirror;
+pub mod proxy;
 mod sending;
 mod unlisted;
 

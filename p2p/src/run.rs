@@ -33,7 +33,7 @@ use crate::{
     config::{Advertise, Config},
     engine::{Engine, Parts},
     identity::{keep_token, kept_token, replace_token},
-    local::{self, Local, Node, Registries},
+    local::{self, Local, Node, Registries, proxy::Proxy},
     membership::{Membership, MembershipConfig},
     metrics::Metrics,
     rate::Limits,
@@ -131,14 +131,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let options = ClientOptions { hosts_dirs: config.hosts_dirs, guarded, ..ClientOptions::default() };
     let upstream = rights::anonymous(options.clone())?;
     let rights = Rights::new(ShareList::new(config.share), upstream.clone());
-    let registries = Registries { client: Client::new(options)?, upstream };
+    let registries = Registries { client: Client::new(options.clone())?, upstream };
     let node = Node { id, members, limits, metrics };
     let local = Arc::new(Local::new(Engine::start(parts), registries, rights, node));
     tracing::info!(
-        node = %id, address = %advertise, socket = %config.socket.display(), mirror = ?config.mirror, "serving"
+        node = %id, address = %advertise, socket = %config.socket.display(), mirror = ?config.mirror,
+        proxy = ?config.proxy, "serving"
     );
+    let proxy = |at| Proxy::new(Arc::clone(&local), options, config.proxy_rules, at);
+    let proxy = doors.proxy_at()?.map(proxy);
     let served = tokio::select! {
-        served = answer(doors, &local, stop) => served,
+        served = answer(doors, proxy, &local, stop) => served,
         () = local.close_idle(config.idle) => Ok(()),
     };
     tracing::info!("ending");
@@ -150,6 +153,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 struct Doors {
     socket: Socket,
     mirror: Option<TcpListener>,
+    proxy: Option<TcpListener>,
     figures: Option<TcpListener>,
 }
 
@@ -157,15 +161,20 @@ impl Doors {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let socket = Socket::bind(&config.socket, Access::Group(config.socket_group))
             .with_context(|| format!("programs cannot be served at {}", config.socket.display()))?;
-        let mirror = bind(config.mirror, "the mirror").await?;
-        let figures = bind(config.metrics, "the metrics").await?;
-        Ok(Self { socket, mirror, figures })
+        let mirror = bind(config.mirror, "mirror").await?;
+        let proxy = bind(config.proxy, "proxy").await?;
+        let figures = bind(config.metrics, "page of figures").await?;
+        Ok(Self { socket, mirror, proxy, figures })
+    }
+
+    fn proxy_at(&self) -> std::io::Result<Option<SocketAddr>> {
+        self.proxy.as_ref().map(TcpListener::local_addr).transpose()
     }
 }
 
-async fn bind(at: Option<SocketAddr>, what: &str) -> anyhow::Result<Option<TcpListener>> {
+async fn bind(at: Option<SocketAddr>, what: &'static str) -> anyhow::Result<Option<TcpListener>> {
     let Some(at) = at else { return Ok(None) };
-    let bound = TcpListener::bind(at).await.with_context(|| format!("{what} cannot be at {at}"))?;
+    let bound = TcpListener::bind(at).await.with_context(|| format!("the {what} cannot be at {at}"))?;
     Ok(Some(bound))
 }
 
@@ -181,16 +190,22 @@ async fn answer_at(
 
 /// Answers programs until `stop`, and those that wait a little longer.
 async fn answer(
-    Doors { socket, mirror, figures }: Doors,
+    doors: Doors,
+    proxy: Option<Proxy>,
     local: &Arc<Local>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Doors { socket, mirror, proxy: relayed, figures } = doors;
     let _file = socket.file;
     let programs = axum::serve(socket.listener, local::router(Arc::clone(local)))
         .with_graceful_shutdown(stop.clone().cancelled_owned());
     let pulls = answer_at(mirror, local::mirror(Arc::clone(local)), stop.clone());
     let scrapes = answer_at(figures, local::figures(Arc::clone(local)), stop.clone());
-    let served = async { tokio::try_join!(programs.into_future(), pulls, scrapes) };
+    let relays = async {
+        let Some((listener, proxy)) = relayed.zip(proxy) else { return Ok(()) };
+        proxy.serve(listener, stop.clone()).await
+    };
+    let served = async { tokio::try_join!(programs.into_future(), pulls, relays, scrapes) };
     let late = async {
         stop.cancelled().await;
         sleep(DRAIN).await;

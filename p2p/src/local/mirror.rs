@@ -35,6 +35,7 @@ use tokio::time::{Duration, timeout};
 
 use super::{Local, handlers::refuse, sending::Place};
 use crate::{metrics::Giver, rights::Verdict};
+pub(super) use upstream::{failed, held};
 
 /// Longest wait for the word whether a repository is shared: what is not known goes through.
 const PROBE: Duration = Duration::from_secs(2);
@@ -94,8 +95,13 @@ impl Wanted {
         Some(Self { repository: Repository::parse(&full).ok()?, kind, reference })
     }
 
+    /// Where it is.
+    pub(super) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     /// How the registry calls it.
-    fn thing(&self) -> String {
+    pub(super) fn thing(&self) -> String {
         let kind = match self.kind {
             Kind::Manifest => "manifests",
             Kind::Blob => "blobs",
@@ -159,4 +165,4 @@ async fn is_shared(local: &Local, wanted: &Wanted) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

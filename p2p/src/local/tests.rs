@@ -27,6 +27,7 @@ pub(super) struct Scene {
     blob: Vec<u8>,
     digest: String,
     list: Vec<u8>,
+    pub(super) locals: Vec<Arc<Local>>,
     nodes: Vec<Router>,
     _dir: tempfile::TempDir,
 }
@@ -83,10 +84,11 @@ async fn scene_with(nodes: u8, budget: u64, further: &[&str]) -> Scene {
             limits: crate::rate::Limits::default(),
             metrics: crate::metrics::Metrics::default(),
         };
-        router(Arc::new(Local::new(engine, registries, rights, node)))
+        Arc::new(Local::new(engine, registries, rights, node))
     });
-    let nodes = nodes.collect();
-    Scene { registry, blob, digest, list, nodes, _dir: dir }
+    let locals: Vec<_> = nodes.collect();
+    let nodes = locals.iter().map(|local| router(Arc::clone(local))).collect();
+    Scene { registry, blob, digest, list, locals, nodes, _dir: dir }
 }
 
 impl Scene {

@@ -8,28 +8,42 @@ use super::*;
 
 const MIB: usize = 1 << 20;
 /// "user:password"
-const PROOF: &str = "Basic dXNlcjpwYXNzd29yZA==";
+pub(in crate::local) const PROOF: &str = "Basic dXNlcjpwYXNzd29yZA==";
 
 /// Status, headers and body of an answer, or how far the body came.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Result<Vec<u8>, usize>,
+pub(in crate::local) struct Answer {
+    pub(in crate::local) status: StatusCode,
+    pub(in crate::local) headers: HeaderMap,
+    pub(in crate::local) body: Result<Vec<u8>, usize>,
 }
 
 impl Answer {
+    pub(in crate::local) async fn read(answer: Response) -> Self {
+        let (head, mut body) = answer.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => bytes.extend_from_slice(frame.data_ref().unwrap()),
+                Err(_) => {
+                    return Self { status: head.status, headers: head.headers, body: Err(bytes.len()) };
+                }
+            }
+        }
+        Self { status: head.status, headers: head.headers, body: Ok(bytes) }
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    fn is(&self, bytes: &[u8]) -> bool {
+    pub(in crate::local) fn is(&self, bytes: &[u8]) -> bool {
         self.status.is_success() && self.body.as_deref() == Ok(bytes)
     }
 }
 
 impl Scene {
     /// Makes a blob of several pieces.
-    fn plain(&self, seed: u64) -> (String, Vec<u8>) {
+    pub(in crate::local) fn plain(&self, seed: u64) -> (String, Vec<u8>) {
         let mut bytes = vec![0; 5 * MIB + 99];
         fastrand::Rng::with_seed(seed).fill(&mut bytes);
         (self.registry.put_blob(bytes.clone()), bytes)
@@ -40,21 +54,11 @@ impl Scene {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let (head, mut body) = self.answer(node, request.body(Body::empty()).unwrap()).await.into_parts();
-        let mut bytes = Vec::new();
-        while let Some(frame) = body.frame().await {
-            match frame {
-                Ok(frame) => bytes.extend_from_slice(frame.data_ref().unwrap()),
-                Err(_) => {
-                    return Answer { status: head.status, headers: head.headers, body: Err(bytes.len()) };
-                }
-            }
-        }
-        Answer { status: head.status, headers: head.headers, body: Ok(bytes) }
+        Answer::read(self.answer(node, request.body(Body::empty()).unwrap()).await).await
     }
 
     /// How often the registry was asked for bytes of a blob.
-    fn reads(&self) -> usize {
+    pub(in crate::local) fn reads(&self) -> usize {
         let requests = self.registry.requests();
         requests.iter().filter(|asked| asked.method == "GET" && asked.target.contains("/blobs/")).count()
     }

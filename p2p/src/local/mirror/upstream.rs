@@ -6,13 +6,13 @@ use axum::{
         HeaderMap, HeaderName, Method, StatusCode,
         header::{
             ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-            IF_NONE_MATCH, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+            IF_NONE_MATCH, RANGE, RETRY_AFTER, VIA, WWW_AUTHENTICATE,
         },
     },
     response::Response,
 };
 use futures_util::TryStreamExt as _;
-use registry::{RegistryError, Relayed};
+use registry::{BlobStream, RegistryError, Relayed};
 
 use super::{
     super::{handlers::parse_digest, sending::Place},
@@ -22,7 +22,7 @@ use super::{
 };
 
 /// What callers say that the registry hears.
-const ASKED: [HeaderName; 4] = [ACCEPT, AUTHORIZATION, RANGE, IF_NONE_MATCH];
+const ASKED: [HeaderName; 5] = [ACCEPT, AUTHORIZATION, RANGE, IF_NONE_MATCH, VIA];
 /// What the registry says that callers hear, besides headers of the protocol's own.
 const ANSWERED: [HeaderName; 8] = [
     ACCEPT_RANGES,
@@ -52,26 +52,33 @@ pub(super) async fn relay(
         parse_digest(&wanted.reference).filter(|_| wanted.kind == Kind::Blob && method == Method::GET);
     match local.upstream.relay(method, &wanted.repository, &wanted.thing(), asked).await {
         Ok(relayed) => pass_on(relayed, digest, place),
-        Err(error) => {
-            let status = match &error {
-                RegistryError::ForbiddenAddress { .. } => StatusCode::FORBIDDEN,
-                RegistryError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-                _ => StatusCode::BAD_GATEWAY,
-            };
-            refuse(status, crate::error::in_one_line(&error))
-        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// Says why there is no answer.
+pub(in crate::local) fn failed(error: &RegistryError) -> Response {
+    let status = match error {
+        RegistryError::ForbiddenAddress { .. } => StatusCode::FORBIDDEN,
+        RegistryError::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    refuse(status, crate::error::in_one_line(error))
+}
+
+/// A body that holds its caller's place until it has gone; one that is not of `digest` breaks off before its last bytes.
+pub(in crate::local) fn held(body: BlobStream, digest: Option<[u8; 32]>, place: Place) -> Body {
+    let body = body.inspect_ok(move |_| {
+        let _held = &place;
+    });
+    match digest {
+        Some(digest) => Body::from_stream(hashed(body, digest)),
+        None => Body::from_stream(body),
     }
 }
 
 fn pass_on(Relayed { status, headers, body }: Relayed, digest: Option<[u8; 32]>, place: Place) -> Response {
-    let body = body.inspect_ok(move |_| {
-        let _held = &place;
-    });
-    let body = match digest.filter(|_| status == StatusCode::OK) {
-        Some(digest) => Body::from_stream(hashed(body, digest)),
-        None => Body::from_stream(body),
-    };
-    let mut response = Response::new(body);
+    let mut response = Response::new(held(body, digest.filter(|_| status == StatusCode::OK), place));
     *response.status_mut() = status;
     let heard = |name: &HeaderName| ANSWERED.contains(name) || name.as_str().starts_with(DISTRIBUTION);
     let heard = headers.into_iter().filter_map(|(name, value)| Some((name.filter(heard)?, value)));
