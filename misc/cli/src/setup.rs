@@ -43,7 +43,7 @@ pub(crate) enum Part {
     Containerd,
     /// A hosts.toml for a registry without TLS
     Hosts,
-    /// A hosts.toml that pulls through the piece network, and the same for Docker and Podman
+    /// A hosts.toml that pulls through the piece network, the same for Docker and Podman, and a proxy instead
     Mirror,
     /// The snapshotter's unit
     Systemd,

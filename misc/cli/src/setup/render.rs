@@ -111,6 +111,13 @@ server = "https://REGISTRY"
 #
 # Docker, which has mirrors of Docker Hub alone, in /etc/docker/daemon.json:
 #   { "registry-mirrors": ["http://127.0.0.1:4701"] }
+#
+# Instead of a mirror, for registries in plain HTTP, with p2pd up --proxy 127.0.0.1:4702: containerd, in
+# /etc/systemd/system/containerd.service.d/proxy.conf. What is in TLS goes through as it is, and is not shared.
+#   [Service]
+#   Environment="HTTP_PROXY=http://127.0.0.1:4702"
+#   Environment="HTTPS_PROXY=http://127.0.0.1:4702"
+#   Environment="NO_PROXY=localhost,127.0.0.0/8"
 "#
     .into()
 }
@@ -155,6 +162,13 @@ mod tests {
         let names: Vec<&str> =
             entries.as_array().unwrap().iter().filter_map(|entry| entry["snapshotter"].as_str()).collect();
         assert_eq!(names, ["overlayfs", "nydus"]);
+    }
+
+    #[test]
+    fn a_mirror_s_hosts_file_is_toml_with_the_registry_behind_it() {
+        let parsed: toml::Table = mirror().parse().unwrap();
+        assert_eq!(parsed["server"].as_str(), Some("https://REGISTRY"));
+        assert!(parsed["host"].as_table().unwrap().contains_key("http://127.0.0.1:4701"));
     }
 
     #[test]
