@@ -1,17 +1,21 @@
 //! The piece network of this node first, the image's own backend where it has nothing to give.
 //!
 //! The network's daemon listens at a unix socket, whose calls stand in its `local` module. It is given the list of a
-//! blob's pieces when the image is mounted, or before the first read, then asked for ranges. Whatever it does not do (it is not there, does not answer
-//! in time, refuses, breaks off) is read from the image's own backend, from the byte on where it broke off; after a while
-//! it is asked again. So it costs time at worst, never a read.
+//! blob's pieces when the image is mounted, or before the first read, then asked for ranges. Whatever it does not do (it
+//! is not there, does not answer in time, refuses, breaks off) is read from the image's own backend, from the byte on
+//! where it broke off; after a while it is asked again. So it costs time at worst, never a read.
+//!
+//! An image of another builder has no list. Its blobs come through the network as they are, and what the digests of its
+//! chunks show to be wrong is doubted before the network is asked again.
 
+mod daemon;
 mod stream;
 
 use std::{
     collections::HashMap,
     io,
     ops::Range,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,15 +23,14 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rafs::BlobId;
 use registry::Credential;
-use reqwest::{
-    Client, Response, StatusCode,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RANGE},
-};
+use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
-use self::stream::{Reading, Rest};
+use self::{
+    daemon::{Daemon, Name},
+    stream::{Reading, Rest},
+};
 use super::{Backend, BackendError, ByteStream, Priority, Supply, Via, Why};
-use crate::error::in_one_line;
 
 /// Longest wait for the answer to begin.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,18 +42,13 @@ const REFUSED: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(500);
 /// So often it is asked when the image is mounted; reads ask after that.
 const INTRODUCTIONS: u32 = 20;
-/// Largest list of pieces.
-const LARGEST_LIST: u64 = 64 << 20;
+/// Doubts that wait until the network is asked again; what is beyond them is found wrong again.
+const DOUBTS: usize = 64;
 
 /// A piece network before a backend.
 #[derive(Debug)]
 pub struct P2pBackend {
-    http: Client,
-    socket: PathBuf,
-    repository: String,
-    lists: PathBuf,
-    /// The image's own credential for its registry, as `Authorization` says it.
-    authorization: Option<HeaderValue>,
+    daemon: Daemon,
     inner: Arc<dyn Backend>,
     state: Mutex<State>,
 }
@@ -59,7 +57,9 @@ pub struct P2pBackend {
 struct State {
     away: Option<Away>,
     blobs: HashMap<BlobId, Known>,
-    /// One at a time makes the list of a blob known.
+    /// What was wrong of blobs without a list.
+    doubts: Vec<(BlobId, Range<u64>)>,
+    /// One at a time makes a blob known.
     turns: HashMap<BlobId, Arc<tokio::sync::Mutex<()>>>,
 }
 
@@ -74,8 +74,8 @@ struct Away {
 /// What is known of a blob.
 #[derive(Debug, Clone)]
 enum Known {
-    /// The daemon has its list, by this name.
-    Listed(String),
+    /// The daemon knows it by this name.
+    Named(Name),
     /// It does not serve it, until then at least.
     Refused(Instant, Why),
 }
@@ -95,17 +95,8 @@ impl P2pBackend {
         credential: Option<&Credential>,
         inner: Arc<dyn Backend>,
     ) -> io::Result<Self> {
-        registry::install_crypto_provider();
-        let http = Client::builder().unix_socket(socket.to_owned()).build().map_err(io::Error::other)?;
-        Ok(Self {
-            http,
-            socket: socket.to_owned(),
-            repository: repository.to_owned(),
-            lists: lists.to_owned(),
-            authorization: credential.and_then(Credential::to_authorization),
-            inner,
-            state: Mutex::default(),
-        })
+        let daemon = Daemon::new(socket, repository, lists, credential)?;
+        Ok(Self { daemon, inner, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,48 +132,38 @@ impl P2pBackend {
         answer.inspect(|_| self.is_back()).inspect_err(|why| self.note(blob, why))
     }
 
-    /// `None`: the daemon does not know the list.
+    /// `None`: the daemon does not know the blob any more.
     async fn get(
         &self,
         blob: &BlobId,
         range: &Range<u64>,
         priority: Priority,
     ) -> Result<Option<Response>, Why> {
-        let list = self.introduce(blob).await?;
-        let mut request = self
-            .http
-            .get(format!("http://p2pd/v1/blobs/sha256:{blob}"))
-            .query(&[("list", list)])
-            .header(RANGE, format!("bytes={}-{}", range.start, range.end - 1))
-            .header("x-shoal-priority", priority.name());
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization);
+        let name = self.introduce(blob).await?;
+        for doubted in self.doubts(blob) {
+            self.daemon.doubt(blob, &doubted).await?;
         }
-        let answer = request.send().await.map_err(|error| away(&error))?;
-        let len = answer.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
-        match answer.status() {
-            StatusCode::PARTIAL_CONTENT if len.is_none_or(|len: u64| len == range.end - range.start) => {
-                Ok(Some(answer))
-            }
-            StatusCode::PARTIAL_CONTENT => Err(Why::Failed("another range than asked for".into())),
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(refusal(answer).await),
-        }
+        self.daemon.get(blob, &name, range, priority).await
     }
 
-    /// Makes the list of a blob known, once for all who want it; says its name.
-    async fn introduce(&self, blob: &BlobId) -> Result<String, Why> {
+    /// Takes the doubts of a blob.
+    fn doubts(&self, blob: &BlobId) -> Vec<Range<u64>> {
+        self.state().doubts.extract_if(.., |(other, _)| other == blob).map(|(_, range)| range).collect()
+    }
+
+    /// Makes a blob known, once for all who want it; says how it is called.
+    async fn introduce(&self, blob: &BlobId) -> Result<Name, Why> {
         let turn = Arc::clone(self.state().turns.entry(blob.clone()).or_default());
         let _turn = turn.lock().await;
         match self.state().blobs.get(blob) {
-            Some(Known::Listed(name)) => return Ok(name.clone()),
+            Some(Known::Named(name)) => return Ok(name.clone()),
             // Somebody has asked just now.
             Some(Known::Refused(until, why)) if *until > Instant::now() => return Err(why.clone()),
             _ => {}
         }
-        let introduced = self.put(blob).await;
+        let introduced = self.daemon.introduce(blob).await;
         let known = match &introduced {
-            Ok(name) => Known::Listed(name.clone()),
+            Ok(name) => Known::Named(name.clone()),
             Err(why @ Why::NotYet) => Known::Refused(Instant::now() + SOON, why.clone()),
             Err(_) => return introduced,
         };
@@ -190,26 +171,7 @@ impl P2pBackend {
         introduced
     }
 
-    async fn put(&self, blob: &BlobId) -> Result<String, Why> {
-        let file = self.lists.join(format!("{blob}.pieces"));
-        let list = tokio::task::spawn_blocking(move || read_list(&file)).await;
-        let list = list.map_err(|error| Why::Failed(error.to_string().into()))?;
-        let list = list.map_err(|error| Why::NoList(error.to_string().into()))?;
-        let request = self
-            .http
-            .put(format!("http://p2pd/v1/blobs/sha256:{blob}/pieces"))
-            .query(&[("repository", &self.repository)])
-            .body(list);
-        let answer = request.send().await.map_err(|error| away(&error))?;
-        if !answer.status().is_success() {
-            return Err(refusal(answer).await);
-        }
-        let answer: HashMap<String, String> =
-            answer.json().await.map_err(|error| Why::Failed(in_one_line(&error).into()))?;
-        answer.get("list").cloned().ok_or_else(|| Why::Failed("the answer names no list".into()))
-    }
-
-    /// Makes the lists of blobs known, as far as that goes.
+    /// Makes blobs known, as far as that goes.
     async fn introduce_all(&self, blobs: Vec<BlobId>) {
         for blob in blobs {
             for _ in 0..INTRODUCTIONS {
@@ -232,7 +194,7 @@ impl P2pBackend {
         let (mut state, now) = (self.state(), Instant::now());
         match why {
             Why::Away(cause) | Why::BrokeOff(cause) => {
-                let socket = self.socket.display();
+                let socket = self.daemon.socket().display();
                 let away = Away { until: now + AWAY, cause: Arc::clone(cause) };
                 if state.away.replace(away).is_some() {
                     tracing::debug!("the piece network at {socket} is still away: {cause}");
@@ -253,7 +215,7 @@ impl P2pBackend {
     fn is_back(&self) {
         let now = Instant::now();
         if self.state().away.take_if(|away| away.until <= now).is_some() {
-            tracing::info!("the piece network at {} answers again", self.socket.display());
+            tracing::info!("the piece network at {} answers again", self.daemon.socket().display());
         }
     }
 }
@@ -290,9 +252,16 @@ impl Backend for P2pBackend {
     }
 
     fn distrust(&self, blob: &BlobId, range: Range<u64>) -> bool {
-        let served = matches!(self.state().blobs.get(blob), Some(Known::Listed(_)));
+        let known = self.state().blobs.get(blob).cloned();
+        let served = matches!(known, Some(Known::Named(_)));
         if served {
             self.note(blob, &Why::Distrusted);
+        }
+        if let Some(Known::Named(Name::Unlisted)) = known {
+            let mut state = self.state();
+            if state.doubts.len() < DOUBTS {
+                state.doubts.push((blob.clone(), range.clone()));
+            }
         }
         // From the network or from the backend, nobody knows: reading anew from the backend alone may help.
         self.inner.distrust(blob, range) || served
@@ -305,32 +274,6 @@ impl Backend for P2pBackend {
 
 fn late() -> Why {
     Why::Away(format!("no answer within {PATIENCE:?}").into())
-}
-
-fn away(error: &reqwest::Error) -> Why {
-    Why::Away(in_one_line(error).into())
-}
-
-/// Why an answer is none, in the daemon's words where it gives any.
-async fn refusal(answer: Response) -> Why {
-    let status = answer.status();
-    let words: Option<HashMap<String, String>> = answer.json().await.ok();
-    let words = words.and_then(|mut words| words.remove("message"));
-    let cause = words.map_or_else(|| status.to_string(), |words| format!("{status}: {words}")).into();
-    match status {
-        StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => Why::Refused(cause),
-        StatusCode::TOO_EARLY => Why::NotYet,
-        StatusCode::SERVICE_UNAVAILABLE => Why::Away(cause),
-        _ => Why::Failed(cause),
-    }
-}
-
-fn read_list(file: &Path) -> io::Result<Vec<u8>> {
-    let len = std::fs::metadata(file)?.len();
-    if len > LARGEST_LIST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{len} bytes")));
-    }
-    std::fs::read(file)
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use rafs::BlobId;
 use reqwest::Response;
 use tokio::time::timeout;
 
-use super::{BackendError, ByteStream, P2pBackend, Priority, Via, Why, in_one_line};
+use super::{BackendError, ByteStream, P2pBackend, Priority, Via, Why};
+use crate::error::in_one_line;
 
 /// Longest silence within an answer.
 const SILENCE: Duration = Duration::from_secs(3);

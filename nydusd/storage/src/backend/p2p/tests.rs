@@ -70,12 +70,17 @@ async fn daemon(
                 // The head is in lower case here.
                 assert_eq!(
                     authorization,
-                    head.starts_with("get").then_some("authorization: basic dxnlcjpwyxnzd29yza==")
+                    (!head.contains("/pieces?")).then_some("authorization: basic dxnlcjpwyxnzd29yza=="),
+                    "only for what it is needed"
                 );
                 asked.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
                 if head.starts_with("PUT") {
                     let answer = introduced(&mut script.lock().unwrap());
                     stream.write_all(answer).await.unwrap();
+                    continue;
+                }
+                if head.starts_with("post") {
+                    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
                     continue;
                 }
                 let does = script.lock().unwrap().pop_front().unwrap_or(Does::Answer);
@@ -229,15 +234,40 @@ async fn a_daemon_that_was_started_again_gets_the_list_again() {
 }
 
 #[tokio::test]
-async fn what_is_refused_or_has_no_list_is_not_asked_for_again() {
+async fn what_is_refused_or_has_no_sound_list_is_not_asked_for_again() {
     for (script, has_list) in [([Does::Refuse].as_slice(), true), (&[Does::Answer], false)] {
         let scene = scene(script, has_list);
+        if !has_list {
+            std::fs::create_dir(scene.dir.path().join(format!("{}.pieces", scene.blob))).unwrap();
+        }
         let ways = [scene.read(0..10).await, scene.read(0..10).await];
         let kind = if has_list { "refused" } else { "no-list" };
         assert!(ways.iter().all(|way| way.detour.as_ref().unwrap().why.kind() == kind), "{ways:?}");
         assert_eq!(scene.own_reads(), 2);
         assert!(scene.asked.lock().unwrap().len() <= 1);
     }
+}
+
+#[tokio::test]
+async fn a_blob_without_a_list_comes_unchecked_and_what_was_wrong_is_doubted_before_it_is_asked_for_again() {
+    let scene = scene(&[Does::Answer], false);
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 0);
+    assert!(scene.backend.distrust(&scene.blob, 0..10));
+    assert_eq!(scene.read(0..10).await.detour, Some(Detour { from: 0, why: Why::Distrusted }));
+    tokio::time::pause();
+    tokio::time::advance(REFUSED).await;
+    tokio::time::resume();
+    scene.read(20..30).await;
+    assert_eq!(scene.own_reads(), 1);
+    let asked = scene.asked.lock().unwrap();
+    let calls: Vec<_> = asked
+        .iter()
+        .map(|line| line.rsplit_once(' ').unwrap().0.replace(scene.blob.as_str(), "blob"))
+        .collect();
+    let put = "PUT /v1/blobs/sha256:blob?repository=example.com%2fapp";
+    let get = "get /v1/blobs/sha256:blob?unchecked=true";
+    assert_eq!(calls, [put, get, put, "post /v1/blobs/sha256:blob/doubts", get]);
 }
 
 #[tokio::test]
