@@ -113,7 +113,7 @@ impl Daemon {
         let request = self.http.put(format!("{}/pieces", url(blob)));
         let answer = self.introduced(request.body(list)).await?;
         let answer: HashMap<String, String> =
-            answer.json().await.map_err(|error| Why::Failed(in_one_line(&error).into()))?;
+            answer.json().await.map_err(|error| Why::Failed(in_one_line(&error.without_url()).into()))?;
         let name = answer.get("list").cloned().map(Name::Listed);
         name.ok_or_else(|| Why::Failed("the answer names no list".into()))
     }
@@ -138,7 +138,8 @@ impl Daemon {
 }
 
 async fn send(request: RequestBuilder) -> Result<Response, Why> {
-    request.send().await.map_err(|error| Why::Away(in_one_line(&error).into()))
+    // The calls are always the same: their URL would only hide the cause.
+    request.send().await.map_err(|error| Why::Away(in_one_line(&error.without_url()).into()))
 }
 
 fn url(blob: &BlobId) -> String {

@@ -62,7 +62,7 @@ impl Reading {
                 }
                 Ok(Ok(Some(_))) => "more bytes than asked for".to_owned(),
                 Ok(Ok(None)) => "a short answer".to_owned(),
-                Ok(Err(error)) => in_one_line(&error),
+                Ok(Err(error)) => in_one_line(&error.without_url()),
                 Err(_) => format!("silent for {SILENCE:?}"),
             },
         };
