@@ -1,149 +1,16 @@
 //! Real nydusd over real nodes of the piece network, before a real registry. Needs root and FUSE.
 #![allow(clippy::unwrap_used, clippy::tests_outside_test_module, missing_docs, reason = "tests")]
 
-use std::{fs, net::Ipv4Addr, ops::Range, os::unix::fs::FileExt as _, path::PathBuf, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use integration_tests::{
-    command::{run, wait_for},
-    image::generated::{files, noise},
-    nydusd::{Nydusd, unpack_bootstrap},
-    p2pd::P2pd,
-    programs,
-    registry::{PASSWORD, Registry, USER, free_address},
-    relay::{Link, Relay},
-    scratch::Scratch,
+    command::run,
+    reader_bed::{FILES, ReaderBed as Bed, Share},
+    registry::{PASSWORD, USER},
+    relay::Link,
 };
 use nix::sys::signal::{Signal, kill};
-
-const FILES: u64 = 24;
-const FILE: usize = 1 << 20;
-/// Bytes of a piece.
-const PIECE: u64 = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a bed shares.
-#[derive(Clone, Copy, PartialEq)]
-enum Share {
-    All,
-    Nothing,
-}
-
-/// Nodes, each with a nydusd of its own, before a registry. Ends in the order of its fields.
-struct Bed {
-    readers: Vec<Nydusd>,
-    nodes: Vec<P2pd>,
-    relay: Relay,
-    registry: Registry,
-    bootstrap: PathBuf,
-    blobs: Vec<String>,
-    scratch: Scratch,
-}
-
-impl Bed {
-    /// So many nodes that know each other, and no reader yet.
-    fn start(nodes: u8, share: Share, link: Link) -> Result<Self> {
-        let scratch = Scratch::new("p2p-nydusd")?;
-        let registry = Registry::start(&scratch.dir("registry")?)?;
-        registry.push(&files(&scratch.dir("image")?, FILES, FILE)?, "app", "plain")?;
-        let at = format!("{}/app", registry.address());
-        run(&mut programs::shoal(["convert", &format!("{at}:plain"), &format!("{at}:lazy")])?)?;
-        let bootstrap = scratch.dir("bootstrap")?;
-        let blobs = unpack_bootstrap(&registry, "app", "lazy", &bootstrap)?;
-        let relay = Relay::start(registry.address(), link)?;
-        let share = match share {
-            Share::All => format!("{}/*", relay.address()),
-            Share::Nothing => "registry.example/nothing".to_owned(),
-        };
-        let port = free_address()?.port();
-        let mut bed =
-            Self { readers: Vec::new(), nodes: Vec::new(), relay, registry, bootstrap, blobs, scratch };
-        for number in 0..nodes {
-            let token = bed.nodes.first().map(P2pd::token).transpose()?;
-            let dir = bed.scratch.dir(&format!("node-{number}"))?;
-            let host = Ipv4Addr::new(127, 0, 0, 2 + number);
-            bed.nodes.push(P2pd::start(&dir, host, port, token.as_deref(), &share)?);
-        }
-        bed.nodes.iter().try_for_each(|node| node.sees(nodes.into()))?;
-        Ok(bed)
-    }
-
-    /// Mounts the image on the next node, by a credential or without.
-    fn mount(&mut self, auth: Option<&str>) -> Result<()> {
-        let number = self.readers.len();
-        let mut backend = serde_json::json!({
-            "host": self.relay.address().to_string(),
-            "repo": "app",
-            "scheme": "http",
-            "p2p_socket": self.nodes[number].socket(),
-        });
-        if let Some(auth) = auth {
-            backend["auth"] = auth.into();
-        }
-        let dir = self.scratch.dir(&format!("reader-{number}"))?;
-        self.readers.push(Nydusd::start(&dir, &self.bootstrap, &backend)?);
-        Ok(())
-    }
-
-    fn mount_all(&mut self) -> Result<()> {
-        (0..self.nodes.len()).try_for_each(|_| self.mount(None))
-    }
-
-    /// Waits until nydusd has handed its lists over, as it does at mount.
-    fn introduced(&self, node: usize) -> Result<()> {
-        wait_for("the lists", PATIENCE, || Ok((self.known(node)? == self.blobs.len()).then_some(())))
-    }
-
-    /// Blobs that a node knows.
-    fn known(&self, node: usize) -> Result<usize> {
-        let status = self.nodes[node].status()?;
-        Ok(status["blobs"].as_array().map_or(0, Vec::len))
-    }
-
-    /// Reads files on a node, and checks them.
-    fn read(&self, node: usize, numbers: Range<u64>) -> Result<()> {
-        for number in numbers {
-            let found = self.readers[node].read(&number.to_string())?;
-            ensure!(found == noise(number, FILE), "node {node}: wrong bytes in {number}");
-        }
-        Ok(())
-    }
-
-    /// Flips a bit of every piece that a node has on its disk; says of how many.
-    fn rot(&self, node: usize) -> Result<usize> {
-        let mut rotten = 0;
-        for task in fs::read_dir(self.scratch.path().join(format!("node-{node}/root/pieces")))? {
-            let path = task?.path().join("data");
-            if !path.is_file() {
-                continue;
-            }
-            let file = fs::File::options().read(true).write(true).open(path)?;
-            for at in (PIECE / 2..file.metadata()?.len()).step_by(usize::try_from(PIECE)?) {
-                let mut byte = [0];
-                file.read_exact_at(&mut byte, at)?;
-                file.write_all_at(&[byte[0] ^ 1], at)?;
-                rotten += 1;
-            }
-        }
-        Ok(rotten)
-    }
-
-    /// Copies of all files that the registry has sent.
-    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-    fn copies(&self) -> f64 {
-        self.relay.received() as f64 / (FILES as f64 * FILE as f64)
-    }
-
-    /// Reads all on a node, and has something done after a third of it.
-    fn read_and(&self, node: usize, then: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.read(node, 0..FILES / 3)?;
-        thread::scope(|scope| {
-            let rest = scope.spawn(|| self.read(node, FILES / 3..FILES));
-            then()?;
-            rest.join().unwrap()
-        })
-    }
-}
 
 #[test]
 fn readers_on_three_nodes_take_one_copy_from_the_registry() -> Result<()> {

@@ -17,6 +17,7 @@ pub mod node;
 pub mod nydusd;
 pub mod p2pd;
 pub mod programs;
+pub mod reader_bed;
 pub mod registry;
 pub mod relay;
 pub mod scratch;

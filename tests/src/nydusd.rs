@@ -17,6 +17,7 @@ const READY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Nydusd {
     daemon: Daemon,
+    api: PathBuf,
     mountpoint: PathBuf,
 }
 
@@ -40,11 +41,18 @@ impl Nydusd {
         let mut nydusd = command(programs::path("nydusd")?, ["--log-level", "debug"]);
         nydusd.arg("--mountpoint").arg(&mountpoint).arg("--config").arg(config);
         nydusd.arg("--bootstrap").arg(bootstrap.join("image/image.boot"));
-        nydusd.arg("--apisock").arg(dir.join("api.sock"));
+        let api = dir.join("api.sock");
+        nydusd.arg("--apisock").arg(&api);
         let mut daemon = Daemon::start("nydusd", &mut nydusd, &dir.join("nydusd.log"))?;
         let seen = || fs::read_dir(&mountpoint).is_ok_and(|mut entries| entries.next().is_some());
         daemon.wait_ready(READY, seen)?;
-        Ok(Self { daemon, mountpoint })
+        Ok(Self { daemon, api, mountpoint })
+    }
+
+    /// The socket of its API.
+    #[must_use]
+    pub fn api(&self) -> &Path {
+        &self.api
     }
 
     /// A file of the image.
