@@ -6,20 +6,22 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE},
+    header::{CONTENT_RANGE, RANGE},
 };
 use reqwest::{Response, Url};
 
 use crate::{
     RegistryError, Repository,
     client::Inner,
+    content_range::{ContentRange, content_length},
     error::Asked,
     exchange::{Request, malformed},
-    file::{FileUrl, only_of},
+    file::has_changed,
     hosts::Capability,
     mirror::Endpoint,
     reference::is_digest,
     response,
+    web_file::{FileUrl, only_of},
 };
 
 /// A stream that has come this far since it last broke may break again.
@@ -29,7 +31,7 @@ const PROGRESS: u64 = 1 << 20;
 pub type BlobStream = BoxStream<'static, Result<Bytes, RegistryError>>;
 
 /// The start of an answer that was checked.
-struct Opened {
+pub(crate) struct Opened {
     response: Response,
     asked: Asked,
     endpoint: Arc<Endpoint>,
@@ -39,9 +41,24 @@ struct Opened {
     end: Option<u64>,
 }
 
+impl Opened {
+    pub(crate) fn new(
+        response: Response,
+        asked: Asked,
+        endpoint: Arc<Endpoint>,
+        (url, end): (Url, Option<u64>),
+    ) -> Self {
+        Self { response, asked, endpoint, url, end }
+    }
+
+    pub(crate) const fn end(&self) -> Option<u64> {
+        self.end
+    }
+}
+
 /// What is read.
 #[derive(Clone)]
-enum Source {
+pub(crate) enum Source {
     /// A blob of a registry.
     Blob { repository: Repository, digest: String },
     /// A file of a plain web server.
@@ -73,28 +90,7 @@ impl Inner {
         self.stream(Source::Blob { repository: repository.clone(), digest: digest.into() }, range).await
     }
 
-    pub(crate) async fn file(
-        self: &Arc<Self>,
-        text: &str,
-        range: Option<Range<u64>>,
-    ) -> Result<BlobStream, RegistryError> {
-        let url = FileUrl::parse(text)?;
-        let endpoint = self.web_endpoint(&url.0)?;
-        self.stream(Source::File { endpoint, url, version: None }, range).await
-    }
-
-    pub(crate) async fn file_part(
-        self: &Arc<Self>,
-        url: &FileUrl,
-        range: Range<u64>,
-        version: Option<&str>,
-    ) -> Result<BlobStream, RegistryError> {
-        let endpoint = self.web_endpoint(&url.0)?;
-        let (url, version) = (url.clone(), version.map(ToOwned::to_owned));
-        self.stream(Source::File { endpoint, url, version }, Some(range)).await
-    }
-
-    async fn stream(
+    pub(crate) async fn stream(
         self: &Arc<Self>,
         source: Source,
         range: Option<Range<u64>>,
@@ -104,6 +100,11 @@ impl Inner {
         }
         let next = range.as_ref().map_or(0, |range| range.start);
         let opened = self.open(&source, range).await?;
+        Ok(self.read_on(source, opened, next))
+    }
+
+    /// The body of an answer that begins at byte `next`.
+    pub(crate) fn read_on(self: &Arc<Self>, source: Source, opened: Opened, next: u64) -> BlobStream {
         let reading = Reading {
             client: Arc::clone(self),
             source,
@@ -113,7 +114,7 @@ impl Inner {
             broke_at: next,
             finished: false,
         };
-        Ok(stream::unfold(reading, Reading::step).boxed())
+        stream::unfold(reading, Reading::step).boxed()
     }
 
     async fn open(&self, source: &Source, range: Option<Range<u64>>) -> Result<Opened, RegistryError> {
@@ -133,7 +134,7 @@ impl Inner {
             }
             Source::File { endpoint, url, version } => {
                 let work = |endpoint: Arc<Endpoint>| async move {
-                    let asked = Asked { range: range.cloned(), ..url.asked("file") };
+                    let asked = url.asked("file", range.cloned());
                     self.open_at(endpoint, url.0.clone(), asked, version.as_deref()).await
                 };
                 self.in_rounds(vec![Arc::clone(endpoint)], |_| false, work).await
@@ -205,7 +206,7 @@ impl Inner {
     /// Where the body of a good answer ends; `None` for a refusal.
     #[allow(clippy::unused_self, reason = "reads as the other steps do")]
     fn check(&self, response: &Response, asked: &Asked) -> Option<Result<Option<u64>, RegistryError>> {
-        let length = header_number(response.headers(), CONTENT_LENGTH.as_str());
+        let length = content_length(response.headers());
         let found = match (response.status(), &asked.range) {
             (StatusCode::OK, None) => Ok(length),
             (StatusCode::PARTIAL_CONTENT, Some(range)) => {
@@ -268,7 +269,7 @@ impl Inner {
             Request { method: Method::HEAD, url, headers, body: None, scopes: &scopes, asked: &asked };
         let answer = self.exchange(endpoint, &request).await?.response;
         match answer.status() {
-            StatusCode::OK => match header_number(answer.headers(), CONTENT_LENGTH.as_str()) {
+            StatusCode::OK => match content_length(answer.headers()) {
                 Some(size) => Ok(Some(size)),
                 None => Err(malformed(&asked, "no length")),
             },
@@ -278,23 +279,15 @@ impl Inner {
     }
 }
 
-fn header_number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
 fn check_range(
     headers: &HeaderMap,
     range: &Range<u64>,
     length: Option<u64>,
     asked: &Asked,
 ) -> Result<Option<u64>, RegistryError> {
-    let given = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let bounds = given
-        .strip_prefix("bytes ")
-        .and_then(|rest| rest.split_once('/'))
-        .and_then(|(bounds, _)| bounds.split_once('-'))
-        .and_then(|(first, last)| Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?)));
+    let bounds = ContentRange::read(headers).map(|given| (given.first, given.last));
     if bounds != Some((range.start, range.end - 1)) {
+        let given = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         return Err(malformed(asked, &format!("Content-Range {given:?}")));
     }
     let expected = range.end - range.start;
@@ -354,7 +347,15 @@ impl Reading {
             return Err(error);
         };
         (self.resumes, self.broke_at) = (resumes, self.next);
-        self.opened = client.open(&self.source, Some(self.next..end)).await?;
+        let again = match client.open(&self.source, Some(self.next..end)).await {
+            // A server that gives no ranges has failed by breaking off.
+            Err(RegistryError::Malformed { .. }) => return Err(error),
+            again => again?,
+        };
+        if matches!(self.source, Source::File { .. }) && has_changed(&self.opened.response, &again.response) {
+            return Err(malformed(&again.asked, "the file has changed since its first bytes came"));
+        }
+        self.opened = again;
         Ok(())
     }
 }

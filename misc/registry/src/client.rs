@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::{
-    BlobStream, Credential, Manifest, Reference, RegistryError, Repository, auth::Auth, distrust::Distrust,
-    exchange::Redirects, mirror::Endpoints, transport::Transports,
+    BlobStream, Credential, Manifest, Reference, RegistryError, Repository, Rest, auth::Auth,
+    distrust::Distrust, exchange::Redirects, mirror::Endpoints, transport::Transports,
 };
 
 /// How a client reaches registries.
@@ -159,6 +159,15 @@ impl Client {
     /// [`RegistryError`].
     pub async fn file(&self, url: &str, range: Option<Range<u64>>) -> Result<BlobStream, RegistryError> {
         self.inner.file(url, range).await
+    }
+
+    /// Streams a file of a plain web server from its byte `from` on. A server that gives no ranges, or another one than was
+    /// asked for, or whose file ends before that, gives the whole: [`Rest::start`] says so.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn rest_of_file(&self, url: &str, from: u64) -> Result<Rest, RegistryError> {
+        self.inner.rest_of_file(url, from).await
     }
 
     /// Whether the registry has a blob, and its size in bytes. Asks the host that pushes go to: that a mirror has a

@@ -1,177 +1,135 @@
-//! Files of plain web servers that are read in parts.
+//! Files of plain web servers, and what follows a byte of them.
 
 use std::{fmt, ops::Range, sync::Arc};
 
+use futures_util::{StreamExt as _, stream};
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
-    header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE},
+    header::{ETAG, LAST_MODIFIED, RANGE},
 };
-use reqwest::Url;
+use reqwest::Response;
 
 use crate::{
-    BlobStream, Client, RegistryError,
+    BlobStream, RegistryError,
+    blob::{Opened, Source},
     client::Inner,
-    error::Asked,
+    content_range::{ContentRange, content_length, unsatisfied},
     exchange::{Request, malformed},
     mirror::Endpoint,
     response,
+    web_file::FileUrl,
 };
 
-/// The address of a file, in the one way to write it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct FileUrl(pub(crate) Url);
+/// The rest of a blob or a file.
+pub struct Rest {
+    /// Where it begins: at the byte that was asked for, or at 0 where the server gives the whole only.
+    pub start: u64,
+    /// Bytes of the whole, where that is known.
+    pub total: Option<u64>,
+    /// Its bytes; a body that is shorter or longer than was said is an error.
+    pub body: BlobStream,
+}
 
-impl FileUrl {
-    /// Reads `http://…` or `https://…`. What is after `#` is left out.
-    ///
-    /// # Errors
-    /// [`RegistryError::MalformedUrl`].
-    pub fn parse(text: &str) -> Result<Self, RegistryError> {
-        let url = Url::parse(text).ok();
-        let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let mut url = url.ok_or_else(|| RegistryError::MalformedUrl { text: text.into() })?;
-        url.set_fragment(None);
-        Ok(Self(url))
-    }
-
-    /// Whether it holds a name or a password.
+impl Rest {
+    /// What follows the last byte.
     #[must_use]
-    pub fn has_credential(&self) -> bool {
-        !self.0.username().is_empty() || self.0.password().is_some()
-    }
-
-    /// As it goes over the wire; a query in it may be a secret.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    pub(crate) fn asked(&self, object: &str) -> Asked {
-        let host = self.0.host_str().unwrap_or_default().to_owned();
-        Asked { host, repository: self.0.path().to_owned(), object: object.into(), range: None }
+    pub fn nothing(start: u64, total: u64) -> Self {
+        Self { start, total: Some(total), body: stream::empty().boxed() }
     }
 }
 
-/// Without the query.
-impl fmt::Display for FileUrl {
+impl fmt::Debug for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.0.origin().ascii_serialization(), self.0.path())
+        let Self { start, total, .. } = self;
+        f.debug_struct("Rest").field("start", start).field("total", total).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for FileUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// What a server says of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileFacts {
-    /// Bytes.
-    pub len: u64,
-    /// What tells this version from the next: its entity tag, or when it was last changed.
-    pub version: Option<String>,
-}
-
-impl Client {
-    /// Asks a web server about a file; `None` where it gives no parts of it or does not say how long it is.
-    ///
-    /// # Errors
-    /// [`RegistryError`] where the server refuses or does not answer.
-    pub async fn file_facts(&self, url: &FileUrl) -> Result<Option<FileFacts>, RegistryError> {
-        self.inner().file_facts(url).await
-    }
-
-    /// Streams a range of a file, as [`Self::file`] does, as long as it is of `version`.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    pub async fn file_part(
-        &self,
-        url: &FileUrl,
-        range: Range<u64>,
-        version: Option<&str>,
-    ) -> Result<BlobStream, RegistryError> {
-        self.inner().file_part(url, range, version).await
-    }
+/// How a web server answers a question for the rest of a file.
+enum Answered {
+    /// With a body that begins there.
+    Body(u64, Box<Opened>),
+    /// That all of its bytes come before it.
+    Nothing,
+    /// In a way that is of no use; the whole may be.
+    Useless,
 }
 
 impl Inner {
-    async fn file_facts(&self, url: &FileUrl) -> Result<Option<FileFacts>, RegistryError> {
+    pub(crate) async fn file(
+        self: &Arc<Self>,
+        text: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobStream, RegistryError> {
+        let url = FileUrl::parse(text)?;
+        self.stream(self.file_at(&url, None)?, range).await
+    }
+
+    pub(crate) async fn rest_of_file(self: &Arc<Self>, text: &str, from: u64) -> Result<Rest, RegistryError> {
+        let url = FileUrl::parse(text)?;
         let endpoint = self.web_endpoint(&url.0)?;
-        let work = |endpoint: Arc<Endpoint>| async move { self.facts_at(&endpoint, url).await };
-        self.in_rounds(vec![endpoint], |_| false, work).await
+        let work = |endpoint: Arc<Endpoint>| self.open_rest(endpoint, &url, from);
+        let mut answered = self.in_rounds(vec![Arc::clone(&endpoint)], |_| false, work).await?;
+        if matches!(answered, Answered::Useless) {
+            let work = |endpoint: Arc<Endpoint>| self.open_rest(endpoint, &url, 0);
+            answered = self.in_rounds(vec![Arc::clone(&endpoint)], |_| false, work).await?;
+        }
+        let Answered::Body(start, opened) = answered else { return Ok(Rest::nothing(from, from)) };
+        let total = opened.end();
+        Ok(Rest { start, total, body: self.read_on(self.file_at(&url, None)?, *opened, start) })
     }
 
-    /// Asks for the first byte: more servers tell the length so than by `HEAD`, signed addresses among them.
-    async fn facts_at(&self, endpoint: &Endpoint, url: &FileUrl) -> Result<Option<FileFacts>, RegistryError> {
-        let asked = url.asked("length of file");
+    /// A file, in one version if it is told which.
+    pub(crate) fn file_at(&self, url: &FileUrl, version: Option<&str>) -> Result<Source, RegistryError> {
+        let (endpoint, version) = (self.web_endpoint(&url.0)?, version.map(ToOwned::to_owned));
+        Ok(Source::File { endpoint, url: url.clone(), version })
+    }
+
+    async fn open_rest(
+        &self,
+        endpoint: Arc<Endpoint>,
+        url: &FileUrl,
+        from: u64,
+    ) -> Result<Answered, RegistryError> {
+        let asked = url.asked("file", None);
         let mut headers = HeaderMap::new();
-        headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
-        let request = Request {
-            method: Method::GET,
-            url: url.0.clone(),
-            headers,
-            body: None,
-            scopes: &[],
-            asked: &asked,
-        };
-        let answer = self.exchange(endpoint, &request).await?.response;
-        match answer.status() {
-            StatusCode::PARTIAL_CONTENT => {
-                let facts = facts(answer.headers()).ok_or_else(|| malformed(&asked, "no length"))?;
-                Ok(Some(facts))
+        if from > 0 {
+            let value = HeaderValue::try_from(format!("bytes={from}-"));
+            headers.insert(RANGE, value.expect("digits are a header value"));
+        }
+        let (method, body) = (Method::GET, None);
+        let request = Request { method, url: url.0.clone(), headers, body, scopes: &[], asked: &asked };
+        let response = self.exchange(&endpoint, &request).await?.response;
+        let length = content_length(response.headers());
+        let (start, end) = match response.status() {
+            StatusCode::OK => (0, length),
+            StatusCode::PARTIAL_CONTENT if from > 0 => {
+                let total = ContentRange::read(response.headers()).and_then(|range| range.total_after(from));
+                match total.filter(|total| length.is_none_or(|length| length == total - from)) {
+                    Some(total) => (from, Some(total)),
+                    None => return Ok(Answered::Useless),
+                }
             }
-            // All of it, or nothing at all of an empty one.
-            StatusCode::OK | StatusCode::RANGE_NOT_SATISFIABLE => Ok(None),
-            _ => Err(response::refusal(answer, self.options.read_timeout, Box::new(asked)).await),
-        }
-    }
-}
-
-/// What the answer to a question for the first byte says.
-fn facts(headers: &HeaderMap) -> Option<FileFacts> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let len = text(CONTENT_RANGE)?.strip_prefix("bytes 0-0/")?.parse().ok()?;
-    let tag = text(ETAG).filter(|tag| tag.starts_with('"'));
-    Some(FileFacts { len, version: tag.or_else(|| text(LAST_MODIFIED)).map(ToOwned::to_owned) })
-}
-
-/// Has a part of another version answered as the whole, which is not what is asked for.
-pub(crate) fn only_of(version: &str) -> Option<(http::HeaderName, HeaderValue)> {
-    Some((IF_RANGE, HeaderValue::try_from(version).ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_one_name_and_shows_no_secret() {
-        let url = FileUrl::parse("HTTP://Files.Example:80/a/%2e%2e/b?signature=x#part").unwrap();
-        assert_eq!(url.as_str(), "http://files.example/b?signature=x");
-        assert_eq!((url.to_string().as_str(), url.has_credential()), ("http://files.example/b", false));
-        let secret = FileUrl::parse("https://me:pw@files.example/c").unwrap();
-        assert!(secret.has_credential() && format!("{secret} {secret:?}").find("pw").is_none());
-        for wrong in ["ftp://a/b", "file:///etc/passwd", "a/b", ""] {
-            assert!(FileUrl::parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_version_is_a_strong_tag_or_a_date() {
-        let said = |pairs: &[(http::HeaderName, &'static str)]| {
-            let pairs = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
-            facts(&pairs.collect())
+            StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => {
+                let is_end = unsatisfied(response.headers()) == Some(from);
+                return Ok(if is_end { Answered::Nothing } else { Answered::Useless });
+            }
+            status if status.is_success() => return Err(malformed(&asked, &format!("status {status}"))),
+            _ => {
+                let limit = self.options.read_timeout;
+                return Err(response::refusal(response, limit, Box::new(asked)).await);
+            }
         };
-        let range = (CONTENT_RANGE, "bytes 0-0/17");
-        let date = (LAST_MODIFIED, "Fri, 27 Nov 2026 08:00:00 GMT");
-        let strong = said(&[range.clone(), (ETAG, "\"a\""), date.clone()]).unwrap();
-        assert_eq!((strong.len, strong.version.as_deref()), (17, Some("\"a\"")));
-        let weak = said(&[range.clone(), (ETAG, "W/\"a\""), date.clone()]).unwrap();
-        assert_eq!(weak.version.as_deref(), Some(date.1));
-        assert_eq!(said(std::slice::from_ref(&range)).unwrap().version, None);
-        assert!(said(&[(CONTENT_RANGE, "bytes 0-0/*")]).is_none() && said(&[date]).is_none());
+        let opened = Opened::new(response, asked, endpoint, (url.0.clone(), end));
+        Ok(Answered::Body(start, Box::new(opened)))
     }
+}
+
+/// Whether two answers are of two versions of a file, as far as the server says.
+pub(crate) fn has_changed(before: &Response, after: &Response) -> bool {
+    let differs = |name| match (before.headers().get(&name), after.headers().get(&name)) {
+        (Some(before), Some(after)) => before != after,
+        _ => false,
+    };
+    differs(ETAG) || differs(LAST_MODIFIED)
 }

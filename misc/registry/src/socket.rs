@@ -1,21 +1,24 @@
 //! A registry mirror of this machine, at a unix socket.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
-use http::{
-    StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE},
-};
+use http::{StatusCode, header::RANGE};
 
 use crate::{
-    BlobStream, RegistryError, Repository, error::Asked, exchange::malformed, response,
+    RegistryError, Repository, Rest,
+    content_range::{ContentRange, content_length},
+    error::Asked,
+    exchange::malformed,
+    response,
     transport::install_crypto_provider,
 };
+
+/// The header that says how urgent a blob is, to mirrors that care.
+const PRIORITY: &str = "x-shoal-priority";
 
 /// A mirror that answers `/v2/…?ns=HOST` at a unix socket, as p2pd's does.
 #[derive(Debug, Clone)]
@@ -23,20 +26,7 @@ pub struct SocketMirror {
     http: reqwest::Client,
     socket: PathBuf,
     silence: Duration,
-}
-
-/// The rest of a blob.
-pub struct Rest {
-    /// Bytes of the whole blob.
-    pub total: u64,
-    /// Its bytes from where they were asked for on; a short body is an error at its end.
-    pub body: BlobStream,
-}
-
-impl fmt::Debug for Rest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rest").field("total", &self.total).finish_non_exhaustive()
-    }
+    priority: Option<&'static str>,
 }
 
 impl SocketMirror {
@@ -49,7 +39,13 @@ impl SocketMirror {
         let http = reqwest::Client::builder().unix_socket(socket.to_owned()).build();
         let host = socket.display().to_string();
         let http = http.map_err(|source| RegistryError::HttpClient { host, source })?;
-        Ok(Self { http, socket: socket.to_owned(), silence })
+        Ok(Self { http, socket: socket.to_owned(), silence, priority: None })
+    }
+
+    /// The same, asked with a priority: `demand`, `read-ahead`, `trace` or `background`.
+    #[must_use]
+    pub fn with_priority(self, priority: &'static str) -> Self {
+        Self { priority: Some(priority), ..self }
     }
 
     /// Streams a blob from its byte `from` on.
@@ -69,12 +65,14 @@ impl SocketMirror {
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
+        if let Some(priority) = self.priority {
+            request = request.header(PRIORITY, priority);
+        }
         let response = response::send(request, self.silence, &asked).await?;
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let total = match (response.status(), from) {
-            (StatusCode::OK, 0) => text(CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+            (StatusCode::OK, 0) => content_length(response.headers()),
             (StatusCode::PARTIAL_CONTENT, 1..) => {
-                text(CONTENT_RANGE).and_then(|range| total_after(range, from))
+                ContentRange::read(response.headers()).and_then(|range| range.total_after(from))
             }
             (status, _) if status.is_success() => None,
             _ => return Err(response::refusal(response, self.silence, Box::new(asked)).await),
@@ -96,30 +94,6 @@ impl SocketMirror {
                 Err(error) => Some((Err(error), None)),
             }
         });
-        Ok(Rest { total, body: body.boxed() })
-    }
-}
-
-/// Length of the whole from `bytes A-B/LENGTH`, if all from `from` on follows.
-fn total_after(range: &str, from: u64) -> Option<u64> {
-    let (bounds, total) = range.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, last) = bounds.split_once('-')?;
-    let (first, last, total): (u64, u64, u64) =
-        (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
-    (first == from && last.checked_add(1) == Some(total)).then_some(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_all_of_the_rest_is_the_rest() {
-        assert_eq!(total_after("bytes 5-9/10", 5), Some(10));
-        for wrong in
-            ["bytes 4-9/10", "bytes 5-8/10", "bytes 5-9/*", "5-9/10", "bytes 5-18446744073709551615/1"]
-        {
-            assert_eq!(total_after(wrong, 5), None, "{wrong}");
-        }
+        Ok(Rest { start: from, total: Some(total), body: body.boxed() })
     }
 }

@@ -15,7 +15,9 @@ const NAME: &str = "dfget";
   dfget https://files.example.com/model.bin -O model.bin
   dfget -u https://files.example.com/model.bin -O model.bin --digest sha256:… --rate-limit 10MiB
 
-This is shoal get by another name; shoal get --help says more.")]
+This is shoal get by another name; shoal get --help says more. Flags of Dragonfly's that are about its own schedulers
+(--priority, --application, --tag, --filtered-query-param, --piece-length, --overwrite, --no-progress, --console,
+--transfer-from-dfdaemon) are taken and have no effect; what else it has is refused.")]
 struct Flags {
     /// What to download
     #[arg(value_name = "URL", required_unless_present = "url")]
@@ -36,7 +38,58 @@ struct Flags {
     #[arg(long, short = 'e', value_name = "TIME", value_parser = seconds)]
     timeout: Option<u64>,
     #[command(flatten)]
+    ignored: Ignored,
+    #[command(flatten)]
+    refused: Refused,
+    #[command(flatten)]
     log: LogArgs,
+}
+
+/// What means something to Dragonfly's schedulers only, or is so anyway.
+#[derive(Debug, clap::Args)]
+struct Ignored {
+    /// There: which peer goes to the source first
+    #[arg(long, short, hide = true, value_parser = clap::value_parser!(u8).range(0..=6))]
+    priority: Option<u8>,
+    #[arg(long, hide = true)]
+    application: Option<String>,
+    #[arg(long, hide = true)]
+    tag: Option<String>,
+    #[arg(long, alias = "filter", hide = true)]
+    filtered_query_param: Vec<String>,
+    #[arg(long, hide = true)]
+    piece_length: Option<String>,
+    #[arg(long, hide = true)]
+    overwrite: bool,
+    #[arg(long, hide = true)]
+    no_progress: bool,
+    #[arg(long, hide = true)]
+    console: bool,
+    #[arg(long, hide = true)]
+    transfer_from_dfdaemon: bool,
+}
+
+/// What would bring something else than is asked for.
+#[derive(Debug, clap::Args)]
+struct Refused {
+    #[arg(long, short = 'H', hide = true, value_parser = no_headers)]
+    header: Vec<String>,
+    #[arg(long, short = 'I', alias = "accept-regex", alias = "reject-regex", hide = true, value_parser = no_choice)]
+    include_files: Vec<String>,
+    #[arg(long, hide = true, value_parser = other_socket)]
+    endpoint: Option<String>,
+}
+
+fn no_headers(_: &str) -> Result<String, String> {
+    Err("no headers are sent here; credentials come from docker's configuration".to_owned())
+}
+
+fn no_choice(_: &str) -> Result<String, String> {
+    Err("files are not chosen by name here: name each one".to_owned())
+}
+
+fn other_socket(_: &str) -> Result<String, String> {
+    Err("there is no dfdaemon here; shoal get --p2p-socket names p2pd's socket".to_owned())
 }
 
 /// Whether this process was started by that name.
@@ -97,6 +150,8 @@ mod tests {
             let args = parse(line).unwrap();
             assert_eq!((args.source.as_str(), args.output.to_str()), ("http://h/f", Some("f")));
         }
+        let ignored = "dfget http://h/f -O f --priority 6 --tag t --filter a&b --overwrite --no-progress";
+        assert!(parse(ignored).is_some());
         let args = parse("dfget http://h/f -O f --timeout 2h --rate-limit 1MiB --digest sha256:00").unwrap();
         assert_eq!((args.timeout, args.rate_limit), (Some(7200), Some(1 << 20)));
         assert_eq!(args.digest.as_deref(), Some("sha256:00"));
@@ -105,8 +160,11 @@ mod tests {
             "dfget http://h/f",
             "dfget http://h/f -O f --timeout 2d",
             "dfget http://h/f -O f --odd",
+            "dfget http://h/f -O f --priority 7",
         ] {
             assert!(parse(line).is_none(), "{line}");
         }
+        let header = Flags::try_parse_from(["dfget", "http://h/f", "-O", "f", "-H", "A: b"]).unwrap_err();
+        assert!(header.to_string().contains("no headers are sent here"), "{header}");
     }
 }

@@ -1,8 +1,11 @@
 //! What is downloaded, and from where.
 
+use std::fmt;
+
 use anyhow::Context as _;
-use registry::{BlobStream, Client, Reference, Repository};
+use registry::{Client, Reference, Repository, Rest};
 use service::exit::UsageError;
+use url::Url;
 
 /// What is downloaded.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,13 +18,14 @@ pub(super) enum Source {
         digest: String,
     },
     /// A file of a web server.
-    Url(String),
+    Url(Url),
 }
 
 impl Source {
     pub(super) fn parse(text: &str) -> Result<Self, UsageError> {
         if text.starts_with("http://") || text.starts_with("https://") {
-            return Ok(Self::Url(text.to_owned()));
+            let url = Url::parse(text).map_err(|error| UsageError(format!("{text:?} is no URL: {error}")))?;
+            return Ok(Self::Url(url));
         }
         let reference = Reference::parse(text).map_err(|error| UsageError(error.to_string()))?;
         match reference.digest {
@@ -43,29 +47,37 @@ impl Source {
         match self {
             Self::Blob { digest, .. } => digest.clone(),
             Self::Url(url) => {
-                let path = url.split(['?', '#']).next().unwrap_or_default();
-                path.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default().to_owned()
+                url.path().rsplit('/').find(|part| !part.is_empty()).unwrap_or_default().to_owned()
             }
         }
     }
 
-    /// All from byte `from` on, from its own server, and how long the whole is where that is known; `None` where nothing
-    /// is missing.
-    pub(super) async fn open(
-        &self,
-        client: &Client,
-        from: u64,
-    ) -> anyhow::Result<Option<(Option<u64>, BlobStream)>> {
+    /// All from byte `from` on, from its own server.
+    pub(super) async fn open(&self, client: &Client, from: u64) -> anyhow::Result<Rest> {
         let (repository, digest) = match self {
-            Self::Url(url) => return Ok(Some((None, client.file(url, None).await?))),
+            Self::Url(url) => return Ok(client.rest_of_file(url.as_str(), from).await?),
             Self::Blob { repository, digest } => (repository, digest),
         };
         let size = client.readable_size(repository, digest).await?;
         let size = size.with_context(|| format!("{repository} has no blob {digest}"))?;
         if from >= size {
-            return Ok(None);
+            return Ok(Rest::nothing(from, size));
         }
         let range = (from > 0).then_some(from..size);
-        Ok(Some((Some(size), client.blob(repository, digest, range).await?)))
+        Ok(Rest { start: from, total: Some(size), body: client.blob(repository, digest, range).await? })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blob { repository, digest } => write!(f, "{repository}@{digest}"),
+            Self::Url(url) => {
+                // A password in it is for its server alone.
+                let mut shown = url.clone();
+                shown.set_username("").and_then(|()| shown.set_password(None)).ok();
+                f.write_str(shown.as_str())
+            }
+        }
     }
 }

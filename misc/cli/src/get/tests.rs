@@ -1,4 +1,4 @@
-use super::*;
+use super::{part::Part, *};
 
 fn digest(source: &str, digest: Option<&str>) -> Result<Option<String>, UsageError> {
     #[derive(clap::Parser)]
@@ -43,4 +43,43 @@ async fn a_part_is_hashed_again_and_one_that_nobody_can_check_is_not_kept() {
     assert_eq!(Part::open(&target, false).await.unwrap().len(), 0);
     Part::open(&target, true).await.unwrap().keep().await.unwrap();
     assert!(target.exists() && !dir.path().join("file.part").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_was_taken_away_before_it_was_locked_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("file");
+    // Whoever waits here and whoever ends there meet in every order.
+    let write = |target: std::path::PathBuf| async move {
+        if let Ok(mut part) = Part::open(&target, false).await {
+            part.write(b"bytes").unwrap();
+            part.keep().await.unwrap();
+        }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..400 {
+        tasks.spawn(write(target.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("each part that was locked was there to be kept");
+    }
+    assert!(target.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_a_link_is_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (target, other) = (dir.path().join("file"), dir.path().join("other"));
+    std::fs::write(&other, "somebody's").unwrap();
+    std::os::unix::fs::symlink(&other, dir.path().join("file.part")).unwrap();
+    assert!(Part::open(&target, false).await.is_err());
+    assert_eq!(std::fs::read(&other).unwrap(), b"somebody's");
+}
+
+#[test]
+fn a_password_in_a_url_is_not_shown() {
+    let source = Source::parse("http://me:secret@h/f?q").unwrap();
+    assert_eq!(source.to_string(), "http://h/f?q");
+    assert_eq!(source.name(), "f");
+    assert!(Source::parse("http://[h/").is_err());
 }

@@ -3,6 +3,8 @@ use registry::{
     testing::{Fault, TestRegistry},
 };
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -154,4 +156,56 @@ async fn a_file_of_a_web_server_is_read_like_a_blob() {
     let parts: Vec<Bytes> = client.file(&url, Some(5..105)).await.unwrap().try_collect().await.unwrap();
     assert_eq!(parts.concat(), bytes[5..105]);
     assert!(client.file("ftp://example.com/x", None).await.is_err());
+}
+
+/// Where the rest of a file begins, how long the whole is, and the bytes.
+async fn rest(client: &Client, url: &str, from: u64) -> (u64, Option<u64>, Vec<u8>) {
+    let rest = client.rest_of_file(url, from).await.unwrap();
+    let parts: Vec<Bytes> = rest.body.try_collect().await.unwrap();
+    (rest.start, rest.total, parts.concat())
+}
+
+#[tokio::test]
+async fn the_rest_of_a_file_comes_or_else_the_whole() {
+    let (registry, setup) = (TestRegistry::start().await, Setup::new());
+    let (client, bytes) = (setup.client(), pattern(1000));
+    let url = format!("http://{}/v2/x/blobs/{}", registry.host(), registry.put_blob(bytes.clone()));
+    for from in [0, 1, 999] {
+        let index = usize::try_from(from).unwrap();
+        assert_eq!(rest(&client, &url, from).await, (from, Some(1000), bytes[index..].to_vec()));
+    }
+    registry.fail(Fault::ShortBody, 1);
+    assert_eq!(rest(&client, &url, 100).await, (100, Some(1000), bytes[100..].to_vec()), "where it broke");
+    assert_eq!(rest(&client, &url, 1000).await, (1000, Some(1000), Vec::new()), "nothing is missing");
+    let whole = (0, Some(1000), bytes.to_vec());
+    assert_eq!(rest(&client, &url, 1001).await, whole, "another file was here");
+    for fault in [Fault::WholeForRange, Fault::WrongRange, Fault::ShortRange] {
+        registry.fail(fault.clone(), 1);
+        assert_eq!(rest(&client, &url, 500).await, whole, "{fault:?}");
+    }
+    registry.remove_blob(&format!("sha256:{}", url.rsplit(':').next().unwrap()));
+    assert!(client.rest_of_file(&url, 500).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_read_is_an_error() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/f", listener.local_addr().unwrap());
+    // The first answer breaks off; the next one is of another version.
+    let server = tokio::spawn(async move {
+        let ends = [
+            "200 OK\r\nContent-Length: 10\r\nETag: \"1\"\r\n\r\n01234",
+            "206 Partial Content\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\nETag: \"2\"\r\n\r\n56789",
+        ];
+        for end in ends {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let asked = stream.read(&mut [0; 4096]).await.unwrap();
+            assert!(asked > 0);
+            stream.write_all(format!("HTTP/1.1 {end}").as_bytes()).await.unwrap();
+        }
+    });
+    let rest = Setup::new().client().rest_of_file(&url, 0).await.unwrap();
+    let error = rest.body.try_collect::<Vec<_>>().await.unwrap_err().to_string();
+    assert!(error.contains("has changed"), "{error}");
+    server.await.unwrap();
 }
