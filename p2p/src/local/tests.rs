@@ -300,3 +300,15 @@ async fn a_blob_that_is_closed_makes_room_for_the_next_and_comes_again() {
     let here = String::from_utf8(here).unwrap();
     assert!(status == StatusCode::OK && here.contains("\"here\":[]"), "the oldest went: {here}");
 }
+
+#[test]
+fn priorities_are_known_by_name() {
+    let said = |text: &'static str| {
+        handlers::stated_priority(
+            &[("x-shoal-priority".parse().unwrap(), text.parse().unwrap())].into_iter().collect(),
+        )
+    };
+    assert_eq!(said("demand"), Some(crate::Priority::Demand));
+    assert_eq!(said("background"), Some(crate::Priority::Background));
+    assert_eq!(said("urgent"), None);
+}

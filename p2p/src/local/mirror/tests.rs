@@ -102,6 +102,16 @@ async fn a_plain_blob_leaves_the_registry_once_for_all_nodes() {
 }
 
 #[tokio::test]
+async fn a_blob_comes_at_whatever_priority_its_reader_says() {
+    let scene = scene(1).await;
+    for (seed, said) in (10..).zip(["background", "trace", "read-ahead", "demand", "urgent"]) {
+        let (digest, bytes) = scene.plain(seed);
+        let path = format!("shared/blobs/{digest}");
+        assert!(scene.pull(0, &path, &[("x-shoal-priority", said)]).await.is(&bytes), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_private_goes_through_and_is_not_kept() {
     let scene = scene(1).await;
     let (digest, bytes) = scene.plain(2);
