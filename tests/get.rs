@@ -307,3 +307,94 @@ fn a_network_that_trickles_is_left_for_the_server() -> Result<()> {
     ensure!(got["p2p_bytes"] == 100, "{got}");
     is(&file, &bytes, &got, [0, MIB - 100])
 }
+
+/// A directory with files below it, and what they hold.
+fn tree(web: &Web) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let files = ["one", "a b & c.bin", "sub/two", "sub/deep/ä%2f.txt", "sub/deep/empty", "sub/zero/last"];
+    let mut tree = Vec::new();
+    for (seed, name) in (20..).zip(files) {
+        let bytes = if name.ends_with("empty") { Vec::new() } else { noise(seed, 100_000) };
+        let file = web.dir().join("pub").join(name);
+        fs::create_dir_all(file.parent().context("a directory")?)?;
+        fs::write(file, &bytes)?;
+        tree.push((name, bytes));
+    }
+    fs::write(web.dir().join("above"), "not asked for")?;
+    Ok(tree)
+}
+
+#[test]
+fn a_directory_comes_with_all_that_is_below_it_and_nothing_else() -> Result<()> {
+    let scratch = Scratch::new("get-tree")?;
+    let web = Web::start(&scratch.dir("web")?)?;
+    let tree = tree(&web)?;
+    // A directory in itself.
+    symlink("..", web.dir().join("pub/sub/round"))?;
+    let dir = scratch.path().join("got");
+    let mut get = get(&web.url("pub"), &dir, &["-r"])?;
+    let output = output(&mut get, LONG)?;
+    let (told, said) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    let report: Value = serde_json::from_str(&told).with_context(|| said.clone())?;
+    ensure!(!output.status.success() && said.contains("directories in each other"), "{said}");
+    ensure!(report["failed"].as_array().is_some_and(|failed| !failed.is_empty()), "{report}");
+    for (name, bytes) in &tree {
+        ensure!(fs::read(dir.join(name)).context(*name)? == *bytes, "{name}");
+    }
+
+    fs::remove_file(web.dir().join("pub/sub/round"))?;
+    fs::remove_dir_all(&dir)?;
+    let report = self::report(&web.url("pub/"), &dir, &["--recursive"])?;
+    ensure!(report["files"].as_array().is_some_and(|files| files.len() == tree.len()), "{report}");
+    for (name, bytes) in &tree {
+        ensure!(fs::read(dir.join(name)).context(*name)? == *bytes, "{name}");
+    }
+    ensure!(!dir.join("above").exists() && fs::read_dir(&dir)?.count() == 3, "more came than was asked for");
+
+    let asked = web.asked_for("pub/one")?;
+    fs::remove_file(dir.join("sub/two"))?;
+    let report = self::report(&web.url("pub/"), &dir, &["-r", "--continue"])?;
+    ensure!(report["skipped"] == tree.len() - 1 && dir.join("sub/two").exists(), "{report}");
+    ensure!(web.asked_for("pub/one")? == asked, "what was here came again");
+    Ok(())
+}
+
+#[test]
+fn what_fails_of_a_directory_is_told_and_the_rest_comes() -> Result<()> {
+    let scratch = Scratch::new("get-tree-odd")?;
+    let server = Odd::start(|asked, _| {
+        let path = asked.split(' ').nth(1).unwrap_or_default();
+        let body = match path {
+            "/pub/" => concat!(
+                r#"<a href="../">up</a><a href="/secret">x</a><a href="http://127.0.0.2/y">y</a>"#,
+                r#"<a href="..%2f..%2fescaped">e</a><a href="%2fetc%2fescaped">e</a>"#,
+                r#"<a href="missing">m</a><a href="gone/">g</a><a href="good">g</a><a href="good?x=1">q</a>"#
+            ),
+            "/pub/good" => "good",
+            _ => return head("404 Not Found", &[("Content-Length", "0")]),
+        };
+        [head("200 OK", &[("Content-Length", &body.len().to_string())]), body.into()].concat()
+    })?;
+    let dir = scratch.dir("outer/got")?;
+    let output = output(&mut get(&server.url("pub/"), &dir, &["-r"])?, LONG)?;
+    let (told, said) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    ensure!(output.status.code() == Some(1), "{said}");
+    for part in ["pub/missing", "pub/gone/", "escaped", "4 of"] {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
+    let report: Value = serde_json::from_str(&told)?;
+    ensure!(report["failed"].as_array().is_some_and(|failed| failed.len() == 4), "{report}");
+    let names: Vec<_> =
+        fs::read_dir(&dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?;
+    ensure!(names == ["good"], "{names:?}");
+    ensure!(fs::read_dir(scratch.path().join("outer"))?.count() == 1, "something escaped");
+
+    for (source, flags) in [
+        (server.url("empty/"), vec!["-r"]),
+        (server.url("pub/?x=1"), vec!["-r"]),
+        (server.url("pub/"), vec!["-r", "--digest", "sha256:00"]),
+        (server.url("pub/good"), vec!["--continue"]),
+    ] {
+        complaint(&source, &dir, &flags)?;
+    }
+    Ok(())
+}

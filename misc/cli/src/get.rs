@@ -5,9 +5,11 @@ mod download;
 mod pace;
 mod part;
 mod patience;
+mod recursive;
 mod source;
 
 use std::{
+    fmt,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -18,8 +20,9 @@ use serde::Serialize;
 use service::{exit::UsageError, shutdown, size};
 
 use self::{
-    download::{Means, download},
+    download::{Means, Report, download},
     pace::Pace,
+    recursive::{Tree, recursive},
     source::Source,
 };
 use crate::{
@@ -40,16 +43,25 @@ const NO_LIMIT: u64 = u32::MAX as u64;
 #[command(after_help = "Examples:
   shoal get registry.example.com/app@sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945 -o layer
   shoal get https://files.example.com/model.bin -o model.bin --digest sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945
+  shoal get --recursive https://files.example.com/models/ -o models --continue
   shoal get --rate-limit 10MiB --json registry.example.com/app@sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945 -o layer
 
 A download that was interrupted goes on where it was, from FILE.part, if its digest is known: all of it is checked in the
-end. Without a digest a URL begins anew. The name dfget stands for this command, with the flags of Dragonfly's.")]
+end. Without a digest a URL begins anew.
+shoal get --recursive replaces files that are there, unless --continue leaves them. It follows links of the index pages that
+lead below the URL, and fails in the end if something did not come.  The name dfget stands for this command, with the flags of Dragonfly's.")]
 pub(crate) struct Args {
     /// What to download: REGISTRY/NAME@DIGEST, or http://… or https://…
     source: String,
-    /// Where to
+    /// Where to; a directory for --recursive
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    /// Download the files that the web server's index at the URL lists, and those of directories below it
+    #[arg(long, short, conflicts_with = "digest")]
+    recursive: bool,
+    /// Leave files alone that are there already (they have their names when they are whole; what is newer is not found)
+    #[arg(long = "continue", requires = "recursive")]
+    continues: bool,
     /// What a URL's file must be: sha256:HEX
     #[arg(long, value_name = "DIGEST")]
     digest: Option<String>,
@@ -100,34 +112,64 @@ impl Priority {
     }
 }
 
+/// What came.
 #[derive(Debug, Serialize)]
-struct Timed<R> {
+#[serde(untagged)]
+enum Got {
+    File(Report),
+    Tree(Tree),
+}
+
+impl fmt::Display for Got {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(report) => report.fmt(f),
+            Self::Tree(tree) => tree.fmt(f),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Timed<'a> {
     #[serde(flatten)]
-    report: R,
+    got: &'a Got,
     seconds: f64,
 }
 
 /// Downloads.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let (source, digest) = (Source::parse(&args.source)?, wanted_digest(&args)?);
+    let source = Source::parse(&args.source)?;
     let stop = shutdown::on_signal().context("cannot listen to signals")?;
     let limit = Duration::from_secs(args.timeout.unwrap_or(NO_LIMIT));
-    let mut means = means(&args)?;
     let began = Instant::now();
-    let name = digest.as_deref().map_or_else(|| source.name(), |digest| short(digest).to_owned());
-    let bar = means.bars.bar(&name, 0);
-    let report = tokio::select! {
-        got = tokio::time::timeout(limit, download(&mut means, &source, digest.as_deref(), (&args.output, &bar))) => {
+    let got = tokio::select! {
+        got = tokio::time::timeout(limit, Box::pin(get(&args, &source))) => {
             got.with_context(|| format!("{source} is not here within {limit:?}"))??
         }
         () = stop.cancelled() => bail!("interrupted; what came is kept for the next time"),
     };
-    means.bars.done(&bar, "done");
-    if args.json {
-        return output::json(&Timed { report, seconds: began.elapsed().as_secs_f64() });
+    match args.json {
+        true => output::json(&Timed { got: &got, seconds: began.elapsed().as_secs_f64() })?,
+        false => output::line(&got)?,
     }
-    output::line(report)?;
-    Ok(())
+    match got {
+        Got::File(_) => Ok(()),
+        Got::Tree(tree) => tree.check(),
+    }
+}
+
+async fn get(args: &Args, source: &Source) -> anyhow::Result<Got> {
+    let mut means = means(args)?;
+    if args.recursive {
+        let root = recursive::root(source)?;
+        return Ok(Got::Tree(recursive(&mut means, root, &args.output, args.continues).await?));
+    }
+    let digest = wanted_digest(args)?;
+    let name = digest.as_deref().map_or_else(|| source.name(), |digest| short(digest).to_owned());
+    let bar = means.bars.bar(&name, 0);
+    let report = download(&mut means, source, digest.as_deref(), (&args.output, &bar)).await?;
+    means.bars.done(&bar, "done");
+    Ok(Got::File(report))
 }
 
 fn means(args: &Args) -> anyhow::Result<Means> {

@@ -28,6 +28,9 @@ struct Flags {
     /// Where to
     #[arg(long, short = 'O', value_name = "FILE")]
     output: PathBuf,
+    /// All files that the index of a web server's directory lists, and those below it; FILE is a directory then
+    #[arg(long, short, conflicts_with = "digest")]
+    recursive: bool,
     /// What the file must be: sha256:HEX
     #[arg(long)]
     digest: Option<String>,
@@ -121,7 +124,13 @@ fn args(flags: Flags) -> Result<Args, UsageError> {
     let source = flags.source.or(flags.url).unwrap_or_default();
     let given = [NAME.into(), source.into(), "--output".into(), flags.output.into_os_string()];
     let parsed = Get::try_parse_from(given).map_err(|error| UsageError(error.to_string()))?;
-    Ok(Args { digest: flags.digest, rate_limit: flags.rate_limit, timeout: flags.timeout, ..parsed.args })
+    Ok(Args {
+        recursive: flags.recursive,
+        digest: flags.digest,
+        rate_limit: flags.rate_limit,
+        timeout: flags.timeout,
+        ..parsed.args
+    })
 }
 
 /// Seconds of `90`, `90s`, `10m`, `2h`.
@@ -150,6 +159,7 @@ mod tests {
             let args = parse(line).unwrap();
             assert_eq!((args.source.as_str(), args.output.to_str()), ("http://h/f", Some("f")));
         }
+        assert!(parse("dfget http://h/d/ -O d --recursive").unwrap().recursive);
         let ignored = "dfget http://h/f -O f --priority 6 --tag t --filter a&b --overwrite --no-progress";
         assert!(parse(ignored).is_some());
         let args = parse("dfget http://h/f -O f --timeout 2h --rate-limit 1MiB --digest sha256:00").unwrap();
