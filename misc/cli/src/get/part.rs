@@ -153,19 +153,25 @@ fn lock(path: &Path, target: &Path) -> anyhow::Result<Flock<File>> {
     options.create(true).truncate(false).read(true).write(true).custom_flags(libc::O_NOFOLLOW);
     for _ in 0..TRIES {
         let opened = options.open(path).with_context(|| format!("open {}", path.display()))?;
-        let Ok(file) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else {
-            bail!("{} is being downloaded by another process", target.display());
-        };
-        let own = file.metadata().with_context(|| format!("look at {}", path.display()))?;
-        if !own.is_file() {
-            bail!("{} is no file", path.display());
-        }
-        let named = std::fs::symlink_metadata(path);
-        if named.is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino())) {
+        if let Some(file) = lock_opened(opened, path, target)? {
             return Ok(file);
         }
     }
     bail!("{} is taken away again and again", path.display())
+}
+
+/// Locks a part that was opened; `None` where it has lost its name since.
+pub(super) fn lock_opened(opened: File, path: &Path, target: &Path) -> anyhow::Result<Option<Flock<File>>> {
+    let Ok(file) = Flock::lock(opened, FlockArg::LockExclusiveNonblock) else {
+        bail!("{} is being downloaded by another process", target.display());
+    };
+    let own = file.metadata().with_context(|| format!("look at {}", path.display()))?;
+    if !own.is_file() {
+        bail!("{} is no file", path.display());
+    }
+    let named = std::fs::symlink_metadata(path);
+    let is_named = named.is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
+    Ok(is_named.then_some(file))
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,4 +1,7 @@
-use super::{part::Part, *};
+use super::{
+    part::{Part, lock_opened},
+    *,
+};
 
 fn digest(source: &str, digest: Option<&str>) -> Result<Option<String>, UsageError> {
     #[derive(clap::Parser)]
@@ -45,25 +48,19 @@ async fn a_part_is_hashed_again_and_one_that_nobody_can_check_is_not_kept() {
     assert!(target.exists() && !dir.path().join("file.part").exists());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_part_that_was_taken_away_before_it_was_locked_is_not_written() {
+#[test]
+fn a_part_that_was_taken_away_before_it_was_locked_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
-    let target = dir.path().join("file");
-    // Whoever waits here and whoever ends there meet in every order.
-    let write = |target: std::path::PathBuf| async move {
-        if let Ok(mut part) = Part::open(&target, false).await {
-            part.write(b"bytes").unwrap();
-            part.keep().await.unwrap();
-        }
-    };
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..400 {
-        tasks.spawn(write(target.clone()));
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended.expect("each part that was locked was there to be kept");
-    }
-    assert!(target.exists());
+    let (path, target) = (dir.path().join("file.part"), dir.path().join("file"));
+    let open = || std::fs::File::options().create(true).append(true).open(&path).unwrap();
+    assert!(lock_opened(open(), &path, &target).unwrap().is_some());
+    let opened = open();
+    std::fs::rename(&path, &target).unwrap();
+    assert!(lock_opened(opened, &path, &target).unwrap().is_none(), "it has its final name");
+    let opened = open();
+    std::fs::remove_file(&path).unwrap();
+    drop(open());
+    assert!(lock_opened(opened, &path, &target).unwrap().is_none(), "another has its name");
 }
 
 #[tokio::test(flavor = "multi_thread")]
