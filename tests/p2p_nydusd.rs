@@ -28,6 +28,25 @@ fn readers_on_three_nodes_take_one_copy_from_the_registry() -> Result<()> {
 }
 
 #[test]
+fn an_image_that_lists_no_pieces_spreads_too() -> Result<()> {
+    let mut bed = Bed::start(3, Share::All, Link::DIRECT)?;
+    bed.drop_lists()?;
+    bed.mount_all()?;
+    (0..3).try_for_each(|node| bed.introduced(node))?;
+    thread::scope(|scope| {
+        let bed = &bed;
+        let reads = [0, 1, 2].map(|node| scope.spawn(move || bed.read(node, 0..FILES)));
+        reads.into_iter().try_for_each(|read| read.join().unwrap())
+    })?;
+    println!("three nodes read an image without lists: {:.3} copies", bed.copies());
+    ensure!(bed.copies() <= 1.1, "{} copies", bed.copies());
+    let status = bed.nodes[1].status()?;
+    let blobs = status["blobs"].as_array().unwrap();
+    ensure!(blobs.iter().all(|blob| blob["list"].is_null()), "{status}");
+    Ok(())
+}
+
+#[test]
 fn what_everybody_may_read_is_shared_without_being_listed() -> Result<()> {
     let mut bed = Bed::start(2, Share::Nothing, Link::DIRECT)?;
     bed.mount_all()?;

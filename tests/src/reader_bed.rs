@@ -79,6 +79,23 @@ impl ReaderBed {
         Ok(bed)
     }
 
+    /// Makes the image one that lists no pieces, as those of other builders are.
+    ///
+    /// # Errors
+    /// Where a list cannot be removed, or there is none.
+    pub fn drop_lists(&self) -> Result<()> {
+        let mut lists = 0;
+        for found in fs::read_dir(self.bootstrap.join("image"))? {
+            let path = found?.path();
+            if path.extension().is_some_and(|extension| extension == "pieces") {
+                fs::remove_file(path)?;
+                lists += 1;
+            }
+        }
+        ensure!(lists == self.blobs.len(), "{lists} lists of {} blobs", self.blobs.len());
+        Ok(())
+    }
+
     /// Mounts the image on the next node, by a credential or without.
     ///
     /// # Errors
