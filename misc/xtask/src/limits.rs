@@ -44,7 +44,10 @@ const OURS: [&str; 13] = [
 /// Crates that only some places may name.
 const PLACES: [(&str, &[&str]); 4] = [
     ("fuser", &["nydusd/src/fuse", "misc/xtask/src/limits.rs"]),
-    ("tonic", &["snapshotter/src/", "misc/cli/src/containerd", "misc/cli/src/pull", "tests/"]),
+    (
+        "tonic",
+        &["snapshotter/src/", "misc/cli/src/containerd", "misc/cli/src/pull", "p2p/src/local/grpc", "tests/"],
+    ),
     ("reqwest", &["misc/registry/", "nydusd/storage/src/backend", "misc/xtask/src/limits.rs"]),
     (
         "clap",
