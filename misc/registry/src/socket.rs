@@ -15,12 +15,13 @@ use crate::{
     exchange::malformed,
     response,
     transport::install_crypto_provider,
+    web_file::FileUrl,
 };
 
 /// The header that says how urgent a blob is, to mirrors that care.
 const PRIORITY: &str = "x-shoal-priority";
 
-/// A mirror that answers `/v2/…?ns=HOST` at a unix socket, as p2pd's does.
+/// A mirror that answers `/v2/…?ns=HOST` and `/v1/files?url=URL` at a unix socket, as p2pd's does.
 #[derive(Debug, Clone)]
 pub struct SocketMirror {
     http: reqwest::Client,
@@ -58,10 +59,33 @@ impl SocketMirror {
         digest: &str,
         from: u64,
     ) -> Result<Rest, RegistryError> {
-        let (host, path) = (self.socket.display().to_string(), &repository.path);
-        let asked = Asked { host, repository: path.clone(), object: format!("blob {digest}"), range: None };
+        let path = &repository.path;
+        let asked = self.asked(path, format!("blob {digest}"));
         let url = format!("http://mirror/v2/{path}/blobs/{digest}");
-        let mut request = self.http.get(url).query(&[("ns", &repository.host)]);
+        self.rest(self.http.get(url).query(&[("ns", &repository.host)]), asked, from).await
+    }
+
+    /// Streams a file of a web server from its byte `from` on, if the mirror shares it.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; one that [is](RegistryError::is_unauthorized) no leave where it does not.
+    pub async fn file(&self, url: &FileUrl, digest: Option<&str>, from: u64) -> Result<Rest, RegistryError> {
+        let request = self.http.get("http://mirror/v1/files").query(&[("url", url.as_str())]);
+        let request = request.query(&digest.map(|digest| [("digest", digest)]));
+        self.rest(request, self.asked(&url.to_string(), "file".into()), from).await
+    }
+
+    fn asked(&self, repository: &str, object: String) -> Asked {
+        let host = self.socket.display().to_string();
+        Asked { host, repository: repository.to_owned(), object, range: None }
+    }
+
+    async fn rest(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        asked: Asked,
+        from: u64,
+    ) -> Result<Rest, RegistryError> {
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
         }

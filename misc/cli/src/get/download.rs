@@ -92,29 +92,39 @@ struct Download<'a> {
 impl Download<'_> {
     /// Fetches what is missing, or all of it where what is here is wrong; says the digest of all of it.
     async fn whole(&mut self, source: &Source, digest: Option<&str>) -> anyhow::Result<String> {
-        let found = self.run(source, true).await?;
+        let found = self.run(source, digest, true).await?;
         if digest.is_none_or(|digest| digest == found) || !self.may_differ(source) {
             return Ok(found);
         }
         self.means.bars.line("what came is not what its digest says: all of it comes again, from the server");
         self.restart()?;
-        self.run(source, false).await
+        self.run(source, digest, false).await
     }
 
     /// Fetches what is missing; says the digest of all of it.
-    async fn run(&mut self, source: &Source, by_network: bool) -> anyhow::Result<String> {
+    async fn run(
+        &mut self,
+        source: &Source,
+        digest: Option<&str>,
+        by_network: bool,
+    ) -> anyhow::Result<String> {
         self.bar.set_position(self.part.len());
-        if let (true, Some(mirror), Source::Blob { repository, digest }) =
-            (by_network, self.means.mirror.clone(), source)
-        {
-            let came = match mirror.blob(repository, digest, self.part.len()).await {
-                Ok(rest) => self.take_from_network(rest).await,
+        if let (true, Some(mirror)) = (by_network, self.means.mirror.clone()) {
+            let came = match source.ask(&mirror, digest, self.part.len()).await {
+                // It is not for the network.
+                Ok(None) => Ok(false),
+                Ok(Some(rest)) => self.take_from_network(rest).await.map(|()| true),
                 Err(error) => Err(error.into()),
             };
             match came {
-                Ok(()) => return Ok(self.part.digest()),
+                Ok(true) => return Ok(self.part.digest()),
+                Ok(false) => {}
                 Err(error) if error.is::<WriteError>() => return Err(error),
                 Err(error) => tracing::warn!("the piece network did not give all of it: {error:#}"),
+            }
+            if digest.is_none() && self.part.len() > 0 {
+                // Nobody could tell that its begin is of another version than what its server has now.
+                self.restart()?;
             }
         }
         let mut rest = source.open(&self.means.client, self.part.len()).await?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::Context as _;
-use registry::{Client, Reference, Repository, Rest};
+use registry::{Client, FileUrl, Reference, RegistryError, Repository, Rest, SocketMirror};
 use service::exit::UsageError;
 use url::Url;
 
@@ -49,6 +49,28 @@ impl Source {
             Self::Url(url) => {
                 url.path().rsplit('/').find(|part| !part.is_empty()).unwrap_or_default().to_owned()
             }
+        }
+    }
+
+    /// All from byte `from` on, by the piece network; `None` where that does not share it.
+    pub(super) async fn ask(
+        &self,
+        mirror: &SocketMirror,
+        digest: Option<&str>,
+        from: u64,
+    ) -> Result<Option<Rest>, RegistryError> {
+        let url = match self {
+            Self::Blob { repository, digest } => {
+                return mirror.blob(repository, digest, from).await.map(Some);
+            }
+            Self::Url(url) => FileUrl::parse(url.as_str())?,
+        };
+        if url.has_credential() {
+            return Ok(None);
+        }
+        match mirror.file(&url, digest, from).await {
+            Err(error) if error.is_unauthorized() || error.is_not_found() => Ok(None),
+            answer => answer.map(Some),
         }
     }
 
