@@ -89,6 +89,9 @@ pub struct PeerArgs {
     /// Bytes of the disk that stay free [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "SHOAL_P2PD_KEEP_FREE")]
     pub keep_free: Option<String>,
+    /// Bytes of a piece of blobs and files that no image cuts; a power of two, the same on every node [default: 1MiB]
+    #[arg(long, value_name = "SIZE", env = "SHOAL_P2PD_PIECE_SIZE")]
+    pub piece_size: Option<String>,
     /// Leave a blob that no program has read for so long; its pieces stay while there is room [default: 1800]
     #[arg(long, value_name = "SECONDS", env = "SHOAL_P2PD_IDLE")]
     pub idle: Option<u64>,

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use service::{exit::UsageError, size};
 use toml::{Table, Value};
 
-use crate::{Token, cli::PeerArgs, local::proxy::Rules, rate::Setting, store::Budget};
+use crate::{PieceLayout, Token, cli::PeerArgs, local::proxy::Rules, rate::Setting, store::Budget};
 
 /// Where state is kept unless something else is said.
 pub const ROOT: &str = "/var/lib/shoal/p2p";
@@ -51,6 +51,8 @@ pub struct Config {
     pub share: Vec<String>,
     /// Room for pieces.
     pub budget: Budget,
+    /// Bytes of a piece of what no image cuts.
+    pub piece_size: u32,
     /// A blob that nobody reads is left after so long.
     pub idle: Duration,
     /// Bytes per second.
@@ -94,6 +96,9 @@ impl Config {
                 bytes: keys.parsed(args.budget, "budget", size::parse).unwrap_or(BUDGET),
                 keep_free: keys.parsed(args.keep_free, "keep_free", size::parse).unwrap_or(KEEP_FREE),
             },
+            piece_size: keys
+                .parsed(args.piece_size, "piece_size", parse_piece_size)
+                .unwrap_or(PieceLayout::DEFAULT_SIZE),
             idle: Duration::from_secs(keys.or_default(args.idle, "idle", || IDLE)),
             limits: keys.limits(args.limits),
             hosts_dirs: keys.list(args.hosts_dirs, "hosts_dirs", || ClientOptions::default().hosts_dirs),
@@ -157,6 +162,7 @@ impl Config {
         set("share", self.share.clone().into());
         set("budget", self.budget.bytes.to_string().into());
         set("keep_free", self.budget.keep_free.to_string().into());
+        set("piece_size", self.piece_size.to_string().into());
         set("idle", i64::try_from(self.idle.as_secs()).unwrap_or(i64::MAX).into());
         set("limits", self.limits.iter().map(ToString::to_string).collect::<Vec<_>>().into());
         set("hosts_dirs", paths(&self.hosts_dirs));
@@ -176,6 +182,12 @@ fn parse_advertise(text: &str) -> Result<Advertise, String> {
     let with_port = || text.parse().map(|at: SocketAddr| Advertise { ip: at.ip(), port: Some(at.port()) });
     let address = whole.or_else(|_| with_port()).map_err(|_| format!("{text:?} is not an address"))?;
     if address.ip.is_unspecified() { Err(format!("{text} is not one address")) } else { Ok(address) }
+}
+
+fn parse_piece_size(text: &str) -> Result<u32, String> {
+    let size = size::parse(text)?;
+    let sound = u32::try_from(size).ok().filter(|size| PieceLayout::new(0, *size).is_ok());
+    sound.ok_or_else(|| format!("{text} is no power of two from 64KiB to 16MiB"))
 }
 
 fn find_group(text: &str) -> Result<u32, String> {
@@ -323,10 +335,18 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_at_once() {
-        let text = "nonsense = 1\nlisten = 'here'\nbudget = '3 apples'\nshare = ['*']\nroot = 'relative'\nproxy = 'there'\nproxy_rules = [{ match = 'a:b', action = 'deny' }]";
+        let text = "nonsense = 1\nlisten = 'here'\nbudget = '3 apples'\nshare = ['*']\nroot = 'relative'\npiece_size = '3MiB'\nproxy = 'there'\nproxy_rules = [{ match = 'a:b', action = 'deny' }]";
         let UsageError(told) = with_file(text, PeerArgs::default()).unwrap_err();
-        for key in ["nonsense", "listen", "budget", "share", "root", "proxy", "proxy_rules: rule 1 (\"a:b\")"]
-        {
+        for key in [
+            "nonsense",
+            "listen",
+            "budget",
+            "share",
+            "root",
+            "piece_size",
+            "proxy",
+            "proxy_rules: rule 1 (\"a:b\")",
+        ] {
             assert!(told.contains(&format!("{key}: ")), "{key} in {told}");
         }
     }

@@ -101,6 +101,8 @@ pub struct Node {
     pub limits: Limits,
     /// What it has done.
     pub metrics: Metrics,
+    /// Bytes of a piece of what no image lays out; the same on every node.
+    pub piece_size: u32,
 }
 
 /// What is answered from.

@@ -132,7 +132,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let upstream = rights::anonymous(options.clone())?;
     let rights = Rights::new(ShareList::new(config.share), upstream.clone());
     let registries = Registries { client: Client::new(options.clone())?, upstream };
-    let node = Node { id, members, limits, metrics };
+    let node = Node { id, members, limits, metrics, piece_size: config.piece_size };
     let local = Arc::new(Local::new(Engine::start(parts), registries, rights, node));
     tracing::info!(
         node = %id, address = %advertise, socket = %config.socket.display(), mirror = ?config.mirror,

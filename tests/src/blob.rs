@@ -77,6 +77,18 @@ impl Blob {
         Ok(())
     }
 
+    /// Pulls all of it through a node's mirror, as a blob without a list.
+    ///
+    /// # Errors
+    /// Where the node does not give it.
+    pub fn pull(&self, node: &P2pd) -> Result<()> {
+        let path = format!("/v2/{REPOSITORY}/blobs/{}?ns={}", self.digest, self.registry);
+        let answer = node.call("GET", &path, &[], &[])?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        ensure!(answer.body == self.bytes, "wrong bytes");
+        Ok(())
+    }
+
     /// How many of its pieces a node has.
     ///
     /// # Errors

@@ -38,6 +38,7 @@ pub struct SwarmBed {
     /// The registry.
     pub registry: Registry,
     scratch: Scratch,
+    flags: Vec<String>,
 }
 
 impl SwarmBed {
@@ -46,12 +47,21 @@ impl SwarmBed {
     /// # Errors
     /// Where something does not start.
     pub fn start(nodes: usize, rates: Rates) -> Result<Self> {
+        Self::start_with(nodes, rates, &[])
+    }
+
+    /// Starts them with further flags.
+    ///
+    /// # Errors
+    /// Where something does not start.
+    pub fn start_with(nodes: usize, rates: Rates, flags: &[String]) -> Result<Self> {
         let network = Network::new()?;
         let scratch = Scratch::new("swarm")?;
         let registry = Registry::start(&scratch.dir("registry")?)?;
         let link = Link { round_trip: Duration::from_millis(1), bits_per_second: rates.origin };
         let relay = Relay::at(Network::HUB, registry.address(), link)?;
-        let mut bed = Self { nodes: Vec::new(), relay, registry, scratch };
+        let flags = flags.to_owned();
+        let mut bed = Self { nodes: Vec::new(), relay, registry, scratch, flags };
         bed.add(network, 1, rates.node)?;
         while bed.nodes.len() < nodes {
             bed.add(network, AT_ONCE.min(nodes - bed.nodes.len()), rates.node)?;
@@ -69,12 +79,13 @@ impl SwarmBed {
         let started: Vec<_> = (first..first + u16::try_from(count)?)
             .map(|number| {
                 let (dir, token) = (self.scratch.path().join(format!("node-{number}")), token.clone());
-                let registry = self.relay.address();
+                let (registry, flags) = (self.relay.address(), self.flags.clone());
                 Host::start(network, number, rate, move || {
                     // For its mount namespace, which stays with the thread: the registry is trusted in it.
                     Scratch::new("swarm-node")?.trust(registry)?;
                     let address = Network::address(number);
-                    P2pd::start(&dir, address, PORT, token.as_deref(), &format!("{registry}/*"))
+                    let share = format!("{registry}/*");
+                    P2pd::start_with(&dir, address, PORT, token.as_deref(), &share, &flags)
                 })
             })
             .collect::<Result<_>>()?;

@@ -64,14 +64,14 @@ impl PieceLayout {
         if sound { Ok(Self { len, piece_size }) } else { Err(LayoutError { len, piece_size }) }
     }
 
-    /// The layout of a blob that nothing else lays out: pieces of 1 MiB, larger ones for a blob above 64 GiB.
+    /// The layout of a blob that nothing else lays out: pieces of `usual` bytes, or larger ones where it would have more
+    /// than 65,536 of them.
     ///
     /// # Errors
-    /// [`LayoutError`] for a blob that the largest pieces cannot hold.
-    pub fn for_len(len: u64) -> Result<Self, LayoutError> {
-        const MOST_OF_DEFAULT: u64 = 1 << 16;
-        let wanted = len.div_ceil(MOST_OF_DEFAULT).next_power_of_two();
-        let size = wanted.clamp(Self::DEFAULT_SIZE.into(), Self::MAX_SIZE.into());
+    /// [`LayoutError`] for a size that no piece has, and for a blob that the largest pieces cannot hold.
+    pub fn for_len(len: u64, usual: u32) -> Result<Self, LayoutError> {
+        const MOST: u64 = 1 << 16;
+        let size = len.div_ceil(MOST).next_power_of_two().min(Self::MAX_SIZE.into()).max(usual.into());
         Self::new(len, u32::try_from(size).expect("clamped to u32"))
     }
 
@@ -184,7 +184,9 @@ mod tests {
 
     #[test]
     fn large_blobs_have_larger_pieces() {
-        let size = |len| PieceLayout::for_len(len).unwrap().piece_size();
+        let size = |len| PieceLayout::for_len(len, 1 << 20).unwrap().piece_size();
         assert_eq!((size(0), size(64 << 30), size((64 << 30) + 1)), (1 << 20, 1 << 20, 1 << 21));
+        assert_eq!(PieceLayout::for_len(64 << 20, 1 << 18).unwrap().piece_size(), 1 << 18);
+        assert!(PieceLayout::for_len(1, 3 << 18).is_err() && PieceLayout::for_len(1, 1 << 26).is_err());
     }
 }

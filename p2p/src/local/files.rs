@@ -132,7 +132,7 @@ async fn open(local: &Local, url: &str, digest: Option<[u8; 32]>) -> Result<File
             return Err(Refusal(StatusCode::GATEWAY_TIMEOUT, reason));
         }
     };
-    let content = content(&url, &facts, digest)?;
+    let content = content(&url, &facts, digest, local.node.piece_size)?;
     let task = content.task();
     if let Some(file) = local.files().get(&task).filter(|file| file.blob.layout() == content.layout()) {
         return Ok(file.clone());
@@ -152,8 +152,13 @@ async fn open(local: &Local, url: &str, digest: Option<[u8; 32]>) -> Result<File
 }
 
 /// What is shared of a file.
-fn content(url: &FileUrl, facts: &FileFacts, digest: Option<[u8; 32]>) -> Result<Content, Refusal> {
-    let layout = PieceLayout::for_len(facts.len);
+fn content(
+    url: &FileUrl,
+    facts: &FileFacts,
+    digest: Option<[u8; 32]>,
+    piece_size: u32,
+) -> Result<Content, Refusal> {
+    let layout = PieceLayout::for_len(facts.len, piece_size);
     let layout = layout.map_err(|error| Refusal(StatusCode::BAD_GATEWAY, error.to_string()))?;
     if let Some(blob) = digest {
         return Ok(Content::Whole { blob, layout });

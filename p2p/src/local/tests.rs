@@ -83,6 +83,7 @@ async fn scene_with(nodes: u8, budget: u64, further: &[&str]) -> Scene {
             members: members.clone(),
             limits: crate::rate::Limits::default(),
             metrics: crate::metrics::Metrics::default(),
+            piece_size: PieceLayout::DEFAULT_SIZE,
         };
         Arc::new(Local::new(engine, registries, rights, node))
     });

@@ -103,7 +103,7 @@ pub(super) async fn open(
             return Err(Refusal(StatusCode::GATEWAY_TIMEOUT, reason));
         }
     };
-    let layout = PieceLayout::for_len(len);
+    let layout = PieceLayout::for_len(len, local.node.piece_size);
     let layout = layout.map_err(|error| Refusal(StatusCode::BAD_GATEWAY, error.to_string()))?;
     let origin = RegistryOrigin::new(local.client.clone(), repository.clone(), digest.to_owned());
     let origin = Arc::new(origin);

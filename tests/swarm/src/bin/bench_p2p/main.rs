@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use integration_tests::bench::report;
+use measure::Shape;
 
 /// Measure the piece network: real nodes in network namespaces, and the simulator beside them
 #[derive(Debug, Parser)]
@@ -22,9 +23,21 @@ struct Cli {
     /// The registry's rate in links of a node
     #[arg(long, default_value_t = 20)]
     origin: u64,
-    /// Rate of a node's link, each way, in Mbit/s: two cores carry 64 nodes at 10
-    #[arg(long, default_value_t = 10)]
+    /// Rate of a node's link, each way, in Mbit/s: two cores carry 64 nodes at 5
+    #[arg(long, default_value_t = 5)]
     rate: u64,
+    /// Pieces of the blob
+    #[arg(long, default_value_t = 200)]
+    pieces: usize,
+    /// KiB of a piece
+    #[arg(long, default_value_t = 256)]
+    piece: u32,
+    /// Nobody lists its pieces: it is pulled through the nodes' mirrors
+    #[arg(long)]
+    plain: bool,
+    /// Leave the lazy start, slow and killed nodes out
+    #[arg(long)]
+    short: bool,
     /// Rounds of each measurement; with 64 nodes one takes ten minutes and up to 13 GB of disk, which go at the end
     #[arg(long, default_value_t = 1)]
     rounds: usize,
@@ -39,6 +52,14 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     std::fs::create_dir_all(&cli.output)?;
-    let rows = measure::measure(cli.rounds, &cli.nodes, (cli.rate * 1_000_000, cli.origin))?;
+    let shape = Shape {
+        rounds: cli.rounds,
+        rate: cli.rate * 1_000_000,
+        origin: cli.origin,
+        pieces: cli.pieces,
+        piece: cli.piece << 10,
+        plain: cli.plain,
+    };
+    let rows = measure::measure(&cli.nodes, shape, !cli.short && !cli.plain)?;
     report::show("p2p", &rows, &cli.output)
 }

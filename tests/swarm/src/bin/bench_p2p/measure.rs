@@ -22,20 +22,33 @@ use integration_tests::{
     swarm_bed::{Rates, SwarmBed},
 };
 
-/// The shape of the 200 MB test of the Dragonfly v1 paper, scaled down: as many pieces, slower links.
-const PIECES: usize = 200;
-/// Several times what the kernel takes into a connection: with less a node cannot tell what its link has sent.
-const PIECE: u32 = 256 << 10;
+/// What is measured: the 200 MB test of the Dragonfly v1 paper, scaled down: as many pieces, slower links.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// Of each measurement.
+    pub(super) rounds: usize,
+    /// Of each node's link, in bits per second.
+    pub(super) rate: u64,
+    /// The registry's link, in those of a node.
+    pub(super) origin: u64,
+    /// Of the blob.
+    pub(super) pieces: usize,
+    /// Bytes of each.
+    pub(super) piece: u32,
+    /// Whether nobody lists them.
+    pub(super) plain: bool,
+}
+
 /// What a lazy start reads of an image, in an order that all nodes know.
 const LAZY: (usize, usize) = (100, 1600);
 
-/// Measures one bed after another, with links of that many bits per second, the origin's of that many of a node's.
-pub(super) fn measure(rounds: usize, sizes: &[usize], rates: (u64, u64)) -> Result<Vec<Row>> {
+/// Measures one bed after another, the last one with nodes in trouble too, if wanted.
+pub(super) fn measure(sizes: &[usize], shape: Shape, with_trouble: bool) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (at, nodes) in sizes.iter().enumerate() {
-        let (nodes, last) = (*nodes, at + 1 == sizes.len());
+        let (nodes, last) = (*nodes, with_trouble && at + 1 == sizes.len());
         // Each bed has its own thread, which is its hub.
-        let measured = thread::spawn(move || Bench::start(nodes, rates)?.run(rounds, last)).join();
+        let measured = thread::spawn(move || Bench::start(nodes, shape)?.run(last)).join();
         rows.extend(measured.map_err(|_| anyhow::anyhow!("the bed of {nodes} nodes panicked"))??);
     }
     Ok(rows)
@@ -45,9 +58,7 @@ struct Bench {
     bed: SwarmBed,
     pids: Vec<Pid>,
     nodes: usize,
-    origin: u64,
-    /// Of each node's link, in bits per second.
-    rate: u64,
+    shape: Shape,
     seed: u64,
 }
 
@@ -80,15 +91,17 @@ struct Trouble {
 }
 
 impl Bench {
-    fn start(nodes: usize, (rate, origin): (u64, u64)) -> Result<Self> {
-        let bed = SwarmBed::start(nodes, Rates { node: rate, origin: rate * origin })?;
+    fn start(nodes: usize, shape: Shape) -> Result<Self> {
+        let rates = Rates { node: shape.rate, origin: shape.rate * shape.origin };
+        let bed = SwarmBed::start_with(nodes, rates, &["--piece-size".into(), shape.piece.to_string()])?;
         let pids = bed.on_all(|node| Ok(node.pid()))?;
-        Ok(Self { bed, pids, nodes, origin, rate, seed: 0 })
+        Ok(Self { bed, pids, nodes, shape, seed: 0 })
     }
 
-    fn run(mut self, rounds: usize, with_trouble: bool) -> Result<Vec<Row>> {
-        let (nodes, origin) = (self.nodes, self.origin);
-        let name = |what: &str| format!("{nodes} nodes, origin {origin}x: {what}");
+    fn run(mut self, with_trouble: bool) -> Result<Vec<Row>> {
+        let Shape { rounds, pieces, piece, .. } = self.shape;
+        let nodes = self.nodes;
+        let name = self.names();
         let line = seconds(self.line_time());
         let idle = self.memory()?;
         let one = seconds(median_of(rounds, || Ok(self.spread(1, Trouble::default())?.last()))?);
@@ -100,7 +113,7 @@ impl Bench {
         let middle = &runs[runs.len() / 2];
         let simulated = self.simulate();
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-        let gigabytes = (rounds * nodes * PIECES * PIECE as usize) as f64 / 1e9;
+        let gigabytes = (rounds * nodes * pieces * piece as usize) as f64 / 1e9;
         let mut rows = vec![
             Row::share(name("T(1) of the line's time"), line, one, "s").gate(Gate::AtMost(1.1)),
             Row::share(name("last node of T(1)"), one, seconds(middle.last()), "s").gate(Gate::AtMost(1.2)),
@@ -117,14 +130,21 @@ impl Bench {
             Row::share(name("memory of an idle p2pd"), 1.0, idle, "MB"),
         ];
         if with_trouble {
-            rows.extend(self.troubles(rounds, middle.quantile(99), middle.last())?);
+            rows.extend(self.troubles(middle.quantile(99), middle.last())?);
         }
         Ok(rows)
     }
 
-    fn troubles(&mut self, rounds: usize, p99: Duration, last: Duration) -> Result<Vec<Row>> {
-        let (nodes, origin) = (self.nodes, self.origin);
-        let name = |what: &str| format!("{nodes} nodes, origin {origin}x: {what}");
+    /// Names of rows.
+    fn names(&self) -> impl Fn(&str) -> String + use<> {
+        let (nodes, Shape { origin, plain, .. }) = (self.nodes, self.shape);
+        let kind = if plain { ", plain" } else { "" };
+        move |what| format!("{nodes} nodes, origin {origin}x{kind}: {what}")
+    }
+
+    fn troubles(&mut self, p99: Duration, last: Duration) -> Result<Vec<Row>> {
+        let (nodes, rounds) = (self.nodes, self.shape.rounds);
+        let name = self.names();
         let lazy = Trouble { lazy: true, ..Trouble::default() };
         let one = median_of(rounds, || Ok(self.spread(1, lazy)?.last()))?;
         let mut runs = self.rounds(rounds, lazy)?;
@@ -160,15 +180,20 @@ impl Bench {
     /// Brings a new blob to the first `readers` nodes.
     fn spread(&mut self, readers: usize, trouble: Trouble) -> Result<Run> {
         self.seed += 1;
-        let (wanted, pieces) = if trouble.lazy { LAZY } else { (PIECES, PIECES) };
-        let blob = self.bed.publish(self.seed, pieces, PIECE)?;
-        let len = blob.bytes.len().min(wanted * PIECE as usize);
+        let Shape { pieces, piece, plain, rate, .. } = self.shape;
+        let (wanted, pieces) = if trouble.lazy { LAZY } else { (pieces, pieces) };
+        let blob = self.bed.publish(self.seed, pieces, piece)?;
+        let len = blob.bytes.len().min(wanted * piece as usize);
         let healthy = readers - trouble.slow - trouble.killed;
-        self.limit(healthy..healthy + trouble.slow, self.rate / 10)?;
+        self.limit(healthy..healthy + trouble.slow, rate / 10)?;
         let before = self.bed.relay.received();
         let read = blob.clone();
         let work = move |node: &mut P2pd| {
             let began = Instant::now();
+            if plain {
+                read.pull(node)?;
+                return Ok(began.elapsed());
+            }
             read.introduce(node)?;
             read.read(node, 0..len, if trouble.lazy { "trace" } else { "background" })?;
             Ok(began.elapsed())
@@ -188,7 +213,7 @@ impl Bench {
                 finished.push(outcome.with_context(|| format!("node {at}"))?);
             }
         }
-        self.limit(healthy..healthy + trouble.slow, self.rate)?;
+        self.limit(healthy..healthy + trouble.slow, rate)?;
         finished.sort();
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
         let copies = (self.bed.relay.received() - before) as f64 / len as f64;
@@ -202,26 +227,28 @@ impl Bench {
 
     #[allow(clippy::cast_precision_loss, reason = "rates are small")]
     fn simulate(&self) -> Outcome {
-        let rate = self.rate as f64 / 8.0;
+        let Shape { rate, origin, pieces, piece, .. } = self.shape;
+        let rate = rate as f64 / 8.0;
         swarm::run(&Scene {
             nodes: self.nodes,
-            pieces: u32::try_from(PIECES).expect("few"),
-            piece_size: PIECE,
+            pieces: u32::try_from(pieces).expect("few"),
+            piece_size: piece,
             rate,
-            origin_rate: rate * self.origin as f64,
+            origin_rate: rate * origin as f64,
             ..Scene::default()
         })
     }
 
     /// How long a link takes for a blob.
     fn line_time(&self) -> Duration {
-        Duration::from_micros(PIECES as u64 * u64::from(PIECE) * 8 * 1_000_000 / self.rate)
+        let Shape { rate, pieces, piece, .. } = self.shape;
+        Duration::from_micros(pieces as u64 * u64::from(piece) * 8 * 1_000_000 / rate)
     }
 
     /// Seconds that all nodes need where each asks the registry.
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     fn each_for_itself(&self) -> f64 {
-        seconds(self.line_time()) * (self.nodes as f64 / self.origin as f64).max(1.0)
+        seconds(self.line_time()) * (self.nodes as f64 / self.shape.origin as f64).max(1.0)
     }
 
     /// What the processes have used so far.
