@@ -34,8 +34,10 @@ const WRONG: Duration = Duration::from_secs(30);
 const DISPUTE: Duration = Duration::from_secs(1);
 /// Time between two calls for partners, where there are too few.
 const SEARCH: Duration = Duration::from_secs(1);
-/// Time between two exchanges of the least useful partner.
+/// Shortest time between two exchanges of the least useful partner,
 const ROTATION: Duration = Duration::from_secs(5);
+/// and how often a piece usually comes in it: less would part from who is about to give one.
+const PIECES_IN_ROTATION: u32 = 32;
 
 /// One node's part in one task.
 #[derive(Debug)]
@@ -327,14 +329,15 @@ impl Task {
     /// Exchanges the least useful partner now and then, so that the swarm does not split.
     fn rotate(&mut self, now: Duration) {
         let alone = self.partners.len() < TARGET;
-        if self.wants.is_empty() || !self.rhythm.rotates(now, if alone { SEARCH } else { ROTATION }) {
+        let rotation = self.usual().map_or(ROTATION, |usual| (usual * PIECES_IN_ROTATION).max(ROTATION));
+        if self.wants.is_empty() || !self.rhythm.rotates(now, if alone { SEARCH } else { rotation }) {
             return;
         }
         self.outbox.lonely = true;
         if alone {
             return;
         }
-        if let Some(node) = self.partners.least_useful(now, ROTATION) {
+        if let Some(node) = self.partners.least_useful(now, rotation) {
             self.parted(node);
             self.outbox.extend([Action::Part(node)]);
         }

@@ -7,19 +7,25 @@ use crate::{NodeId, PieceIndex, Priority};
 
 /// An answer is late after twice the time within which nine of ten come, but never before this.
 const LEAST_LATE: Duration = Duration::from_millis(50);
-/// An answer is late after this, where nothing is known.
+/// An answer that a process waits for is late after this, where nothing is known,
 const FIRST_LATE: Duration = Duration::from_secs(2);
+/// and another after this: on a slow link that others use too the first pieces take seconds, and one that is given up and
+/// asked for again takes longer still.
+const FIRST_LATE_BEHIND: Duration = Duration::from_secs(10);
 
 impl Task {
     /// Gives up on answers that are late where somebody else has the piece, and rests who was late.
     pub(super) fn notice_late(&mut self, now: Duration) {
-        let patience = self.patience();
+        let known = self.hedge.quantile(9);
         let mut late = Vec::new();
         for (node, partner) in self.partners.iter_mut() {
             // Who is slow is not late by that: it is asked last.
-            let patience = patience.max(partner.usual().unwrap_or_default() * 2);
-            let overdue = |since: Duration| now.saturating_sub(since) > patience;
-            let pieces = partner.requested.iter().filter(|(_, since)| overdue(*since));
+            let least = partner.usual().unwrap_or_default() * 2;
+            let overdue = |(piece, since): &&(PieceIndex, Duration)| {
+                let patience = patience(known, self.wants.priority(*piece));
+                now.saturating_sub(*since) > patience.max(least)
+            };
+            let pieces = partner.requested.iter().filter(overdue);
             let pieces: Vec<_> = pieces.map(|(piece, _)| *piece).collect();
             if !pieces.is_empty() {
                 late.push((node, pieces));
@@ -31,11 +37,6 @@ impl Task {
         }
     }
 
-    /// How long an answer may take.
-    fn patience(&self) -> Duration {
-        self.hedge.quantile(9).map_or(FIRST_LATE, |nine_of_ten| (nine_of_ten * 2).max(LEAST_LATE))
-    }
-
     /// Who takes longer for a piece is asked after all others.
     pub(super) fn slow(&self) -> Duration {
         self.hedge.quantile(5).map_or(Duration::MAX, |median| median * 4)
@@ -45,7 +46,7 @@ impl Task {
         // What nobody else has is worth the wait: the piece may be on its way.
         let (elsewhere, only): (Vec<_>, Vec<_>) =
             pieces.iter().copied().partition(|piece| self.partners.copies()[piece.slot()] > 1);
-        let patience = self.patience();
+        let patience = patience(self.hedge.quantile(9), Some(Priority::Demand));
         let Some(partner) = self.partners.get_mut(node) else { return };
         if !elsewhere.is_empty() {
             partner.strike(now, patience);
@@ -83,5 +84,14 @@ impl Task {
                 self.request_from(now, node, piece, priority);
             }
         }
+    }
+}
+
+/// How long an answer may take where nine of ten come within `known`.
+fn patience(known: Option<Duration>, priority: Option<Priority>) -> Duration {
+    match (known, priority) {
+        (Some(known), _) => (known * 2).max(LEAST_LATE),
+        (None, Some(Priority::Demand)) => FIRST_LATE,
+        (None, _) => FIRST_LATE_BEHIND,
     }
 }

@@ -11,9 +11,15 @@ struct Arguments {
     /// How many nodes; several runs where several are given.
     #[arg(long, default_values_t = [1, 16, 64, 1200])]
     nodes: Vec<usize>,
-    /// Pieces of 1 MiB.
+    /// Pieces.
     #[arg(long, default_value_t = 200)]
     pieces: u32,
+    /// KiB of a piece.
+    #[arg(long, default_value_t = 1024)]
+    piece: u32,
+    /// Rate of a node's link, each way, in Mbit/s.
+    #[arg(long, default_value_t = 200.0)]
+    rate: f64,
     /// The origin's rate in links of a node.
     #[arg(long, default_value_t = 20.0)]
     origin: f64,
@@ -44,7 +50,9 @@ fn main() {
         let scene = Scene {
             nodes: *nodes,
             pieces: arguments.pieces,
-            origin_rate: 25e6 * arguments.origin,
+            piece_size: arguments.piece << 10,
+            rate: arguments.rate * 125e3,
+            origin_rate: arguments.rate * 125e3 * arguments.origin,
             slow: nodes * arguments.slow / 100,
             killed: nodes * arguments.killed / 100,
             order,
