@@ -289,35 +289,6 @@ fn a_blob_comes_with_and_without_the_network_at_any_priority() -> Result<()> {
 }
 
 #[test]
-fn a_file_comes_by_the_network_where_that_shares_it_and_else_from_its_server() -> Result<()> {
-    let scratch = Scratch::new("get-file")?;
-    // Python's gives no parts of files, which the network needs; a registry is a web server that does.
-    let (plain, parts) = (Web::start(&scratch.dir("web")?)?, Registry::start(&scratch.dir("registry")?)?);
-    let (bytes, file) = (noise(9, 3 * MIB + 1), scratch.path().join("file"));
-    fs::write(plain.dir().join("f"), &bytes)?;
-    fs::write(scratch.path().join("blob"), &bytes)?;
-    let digest = parts.push_blob("app", &scratch.path().join("blob"))?;
-    let url = format!("http://{}/v2/app/blobs/{digest}", parts.address());
-    let port = free_address()?.port();
-    let share = format!("http://{}/v2/listed/*", parts.address());
-    let node = P2pd::start(&scratch.dir("node")?, Ipv4Addr::new(127, 0, 0, 2), port, None, &share)?;
-    let socket = node.socket();
-    let network = ["--p2p-socket", socket.to_str().context("a path")?];
-    let known = [network[0], network[1], "--digest", &digest];
-
-    let got = report(&url, &file, &known)?;
-    ensure!(got["p2p_bytes"] == bytes.len(), "{got}");
-    is(&file, &bytes, &got, [0, 0])?;
-    fs::write(part(&file), &bytes[..MIB])?;
-    let got = report(&url, &file, &known)?;
-    ensure!(got["p2p_bytes"] == bytes.len() - MIB, "{got}");
-    is(&file, &bytes, &got, [MIB, 0])?;
-
-    is(&file, &bytes, &report(&url, &file, &network)?, [0, bytes.len()]).context("not listed")?;
-    is(&file, &bytes, &report(&plain.url("f"), &file, &known)?, [0, bytes.len()]).context("no parts")
-}
-
-#[test]
 fn a_network_that_trickles_is_left_for_the_server() -> Result<()> {
     let scratch = Scratch::new("get-trickle")?;
     let (registry, bytes) = (Registry::start(&scratch.dir("registry")?)?, noise(8, MIB));

@@ -89,8 +89,11 @@ impl Bed {
     }
 
     fn get(&self, node: usize, digest: &str, further: &[&str]) -> Result<Value> {
-        let source = format!("{}/app@{digest}", self.relay.address());
-        let mut get = programs::shoal(["get", &source, "--json", "--output"])?;
+        self.get_from(node, &format!("{}/app@{digest}", self.relay.address()), further)
+    }
+
+    fn get_from(&self, node: usize, source: &str, further: &[&str]) -> Result<Value> {
+        let mut get = programs::shoal(["get", source, "--json", "--output"])?;
         get.arg(self.scratch.path().join("got")).arg("--p2p-socket").arg(self.nodes[node].socket());
         Ok(serde_json::from_str(&run(get.args(further))?)?)
     }
@@ -221,4 +224,29 @@ fn get_takes_from_the_network_from_the_registry_and_from_what_is_here() -> Resul
     by_url(&digest)?;
     ensure!(fs::read(&got)? == bytes, "the file is not the blob");
     Ok(())
+}
+
+/// A registry is a web server too, and gives parts of files.
+#[test]
+fn a_file_comes_by_the_network_where_that_shares_it_and_else_from_its_server() -> Result<()> {
+    let bed = Bed::start(2, true)?;
+    let (digest, bytes) = bed.publish(5)?;
+    let url = format!("http://{}/v2/app/blobs/{digest}", bed.relay.address());
+    let part = bed.scratch.path().join("got.part");
+    let get = |node: usize, further: &[&str], from: [usize; 2]| -> Result<()> {
+        let report = bed.get_from(node, &url, further)?;
+        let told = ["p2p_bytes", "server_bytes"].map(|key| report[key].as_u64());
+        ensure!(told == from.map(|bytes| Some(bytes as u64)), "{report}");
+        ensure!(fs::read(bed.scratch.path().join("got"))? == bytes && !part.exists(), "another file");
+        Ok(())
+    };
+    get(0, &["--digest", &digest], [BLOB, 0])?;
+    let before = bed.relay.received();
+    get(1, &["--digest", &digest], [BLOB, 0])?;
+    ensure!(bed.relay.received() - before < 10_000, "the server sent it again");
+    fs::write(&part, &bytes[..BLOB / 3])?;
+    get(1, &["--digest", &digest], [BLOB - BLOB / 3, 0])?;
+    get(1, &[], [0, BLOB]).context("nobody shares it without a digest")?;
+    bed.nodes[0].kill()?;
+    get(0, &["--digest", &digest], [0, BLOB]).context("without its node")
 }
