@@ -35,7 +35,7 @@ pub use meta::Kept;
 pub use space::Budget;
 pub use stored::{Standing, Stored};
 
-use crate::{PieceIndex, PieceLayout, TaskId, Vouch};
+use crate::{NodeId, PieceIndex, PieceLayout, TaskId, Vouch};
 use flush::Flusher;
 use meta::Meta;
 use table::{Removed, Table};
@@ -77,7 +77,7 @@ pub enum StoreError {
     /// All of the budget is in use.
     #[error("all of the {budget} bytes for pieces are in use")]
     BudgetFull {
-        /// The budget.
+        /// What of the budget is for pieces.
         budget: u64,
     },
     /// The task is in use with another layout.
@@ -161,10 +161,10 @@ impl Store {
         self.shared.table().known()
     }
 
-    /// Bytes of pieces.
+    /// Bytes of pieces, those that are being written among them.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.shared.table().bytes()
+        self.shared.table().usage().bytes
     }
 
     /// What may be stored.
@@ -173,9 +173,36 @@ impl Store {
         self.shared.table().budget()
     }
 
-    /// Changes what may be stored. What is beyond it is evicted when something is stored next.
+    /// Changes what may be stored. What is beyond it is evicted by [`Self::trim`], or when something is stored next.
     pub fn set_budget(&self, budget: Budget) {
         self.shared.table().set_budget(budget);
+    }
+
+    /// Bytes of the budget that others take.
+    #[must_use]
+    pub fn beside(&self) -> u64 {
+        self.shared.table().beside()
+    }
+
+    /// Others take so many bytes of the budget: pieces may take the rest, and a little where that is less. What is beyond
+    /// it is evicted as with [`Self::set_budget`].
+    pub fn set_beside(&self, bytes: u64) {
+        self.shared.table().set_beside(bytes);
+    }
+
+    /// Most bytes of pieces now: what others leave of the budget.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.shared.table().most()
+    }
+
+    /// Evicts what is beyond the budget or makes the disk too full, the least recently used first; gives how many tasks.
+    /// What is in use stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Directory`] where the disk does not say how full it is.
+    pub fn trim(&self) -> Result<usize, StoreError> {
+        self.shared.trim()
     }
 
     /// Uses a task, which is begun where nothing of it is there.
@@ -208,14 +235,49 @@ impl Store {
         bytes: &[u8],
         standing: Standing,
     ) -> Result<bool, StoreError> {
-        let Some(place) = stored.files().begin(piece, bytes.len(), standing)? else { return Ok(false) };
-        let room = self.shared.reserve(place.more())?;
-        place.write(bytes, standing).map_err(|error| room.explain(error))?;
+        self.write(stored, (piece, bytes), standing, standing == Standing::Good)
+    }
+
+    /// Stores a provisional piece in place of another one, whose room it takes, or where there is none; says whether it
+    /// was stored. A good one stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::put`]. The piece that was there may be gone then.
+    pub fn replace(
+        &self,
+        stored: &Stored,
+        piece: PieceIndex,
+        bytes: &[u8],
+        fetcher: NodeId,
+    ) -> Result<bool, StoreError> {
+        self.write(stored, (piece, bytes), Standing::Provisional(fetcher), true)
+    }
+
+    fn write(
+        &self,
+        stored: &Stored,
+        (piece, bytes): (PieceIndex, &[u8]),
+        standing: Standing,
+        replace: bool,
+    ) -> Result<bool, StoreError> {
+        let Some(mut place) = stored.files().begin(piece, bytes.len(), replace)? else { return Ok(false) };
+        self.shared.reserve(&mut place)?;
+        place.write(bytes, standing).map_err(|error| self.explain(error))?;
         stored.touch(SystemTime::now());
         if standing == Standing::Good {
             self.flusher.wrote(stored.files(), bytes.len());
         }
         Ok(true)
+    }
+
+    /// Says that the disk is full where that is what `error` means: somebody else has filled it meanwhile.
+    fn explain(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                StoreError::DiskFull { free: 0, keep: self.budget().keep_free }
+            }
+            error => error,
+        }
     }
 
     /// Makes all provisional pieces good: the whole has been checked.

@@ -16,7 +16,7 @@ use crate::{
     Claim, NodeId, P2pError, PieceIndex, Priority, TaskId,
     metrics::{Fate, From},
     peer::{Next, Source},
-    store::{Standing, Store, StoreError, Stored},
+    store::{Store, StoreError, Stored},
 };
 
 /// Pieces that come from the origin again at a time.
@@ -55,8 +55,7 @@ async fn fetch_again(
     let kept = tokio::task::spawn_blocking(move || {
         let found = *blake3::hash(&bytes).as_bytes();
         if Some(found) != digest {
-            store.forget(&stored, piece)?;
-            store.put(&stored, piece, &bytes, Standing::Provisional(me))?;
+            store.replace(&stored, piece, &bytes, me)?;
         }
         Ok((piece, found))
     });
@@ -167,11 +166,16 @@ impl Actor {
     ) {
         let (now, me) = (self.now(), self.me);
         let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        let is_open = swarm.provisional.is_open();
+        if is_open {
+            swarm.provisional.doubt_ended();
+        }
         let fetched = match outcome {
             Ok(fetched) => fetched,
-            Err(reason) if swarm.provisional.is_open() => {
+            Err(reason) if is_open => {
                 tracing::info!(%task, reason, "doubted pieces were not fetched again");
-                return swarm.provisional.not_fetched_again();
+                swarm.provisional.not_fetched_again();
+                return self.check_whole(task);
             }
             Err(reason) => {
                 let piece = swarm.layout().piece(0).expect("a blob that is fetched again has pieces");
@@ -192,7 +196,6 @@ impl Actor {
             }
             corrected.push(Claim { piece, digest, fetcher: me });
         }
-        let is_open = swarm.provisional.is_open();
         self.claim(task, corrected);
         if is_open {
             self.check_whole(task);

@@ -48,6 +48,8 @@ pub struct Provisional {
     disputes: HashMap<PieceIndex, Vec<(NodeId, [u8; 32])>>,
     /// Came from the origin again during this check.
     again: BTreeSet<PieceIndex>,
+    /// How often doubted pieces are being fetched again.
+    doubts: usize,
 }
 
 impl Provisional {
@@ -62,6 +64,7 @@ impl Provisional {
             early: BTreeMap::new(),
             disputes: HashMap::new(),
             again: BTreeSet::new(),
+            doubts: 0,
         }
     }
 
@@ -139,7 +142,14 @@ impl Provisional {
         }
         let doubted =
             pieces.iter().filter(|piece| self.kept.contains_key(piece) && self.again.insert(**piece));
-        doubted.copied().collect()
+        let doubted: Vec<_> = doubted.copied().collect();
+        self.doubts += usize::from(!doubted.is_empty());
+        doubted
+    }
+
+    /// What was doubted at one time has come again, or the origin did not give it.
+    pub fn doubt_ended(&mut self) {
+        self.doubts = self.doubts.saturating_sub(1);
     }
 
     /// The origin did not give what was doubted: it may be doubted again.
@@ -147,9 +157,9 @@ impl Provisional {
         self.again.clear();
     }
 
-    /// Whether it is time to hash the whole: all is there, and nobody does yet.
+    /// Whether it is time to hash the whole: all is there, none of it is being replaced, and nobody does yet.
     pub fn begins_check(&mut self, have: &PieceBitmap) -> bool {
-        let begins = self.trust == Trust::Open && have.is_full();
+        let begins = self.trust == Trust::Open && self.doubts == 0 && have.is_full();
         if begins {
             self.trust = Trust::Checking;
             self.again.clear();
@@ -226,6 +236,18 @@ mod tests {
         assert!(!provisional.is_good());
         assert_eq!(provisional.hashed(ME, true), Next::Confirm);
         assert!(provisional.is_good());
+    }
+
+    #[test]
+    fn the_whole_is_not_hashed_while_doubted_pieces_are_being_replaced() {
+        let (mut provisional, have, pieces) = full();
+        assert_eq!(provisional.doubted(&pieces[..1]), &pieces[..1]);
+        assert_eq!(provisional.doubted(&pieces[..1]), [], "it is being fetched already");
+        assert_eq!(provisional.doubted(&pieces[1..2]), &pieces[1..2]);
+        provisional.doubt_ended();
+        assert!(!provisional.begins_check(&have), "another is on its way");
+        provisional.doubt_ended();
+        assert!(provisional.begins_check(&have));
     }
 
     #[test]

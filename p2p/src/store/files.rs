@@ -34,15 +34,29 @@ pub(super) struct State {
     pub(super) provisional: BTreeMap<PieceIndex, NodeId>,
     /// Being written, or taken away.
     busy: BTreeSet<PieceIndex>,
+    /// Taken away, but the disk may say still that they are good: nothing is written there before it does not.
+    unclear: BTreeSet<PieceIndex>,
     /// Good, and not durable yet.
     pub(super) dirty: Vec<PieceIndex>,
     /// Bytes of what is good or provisional.
     pub(super) bytes: u64,
+    /// Bytes of what is being written. A piece is in one of both, never in both or none, so that the budget is exact.
+    pub(super) reserved: u64,
+    /// How often a piece was taken away: who reads meanwhile reads again.
+    pub(super) taken: u64,
 }
 
 impl State {
     pub(super) fn holds(&self, piece: PieceIndex) -> bool {
         self.good.contains(piece) || self.provisional.contains_key(&piece)
+    }
+
+    /// Takes a piece of so many bytes away, if it is there.
+    fn take(&mut self, piece: PieceIndex, len: u64) {
+        if self.good.remove(piece) | self.provisional.remove(&piece).is_some() {
+            self.bytes -= len;
+            self.taken += 1;
+        }
     }
 }
 
@@ -69,18 +83,27 @@ impl Files {
     }
 
     fn new(meta: Meta, data: File, map: MapFile, good: PieceBitmap) -> Self {
-        let (provisional, busy, dirty) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         let bytes = good.iter().map(|piece| u64::from(meta.layout.piece_len(piece))).sum();
-        let state = Mutex::new(State { good, provisional, busy, dirty, bytes });
-        Self { meta, data, map: Mutex::new(map), state }
+        let state = State {
+            good,
+            provisional: BTreeMap::new(),
+            busy: BTreeSet::new(),
+            unclear: BTreeSet::new(),
+            dirty: Vec::new(),
+            bytes,
+            reserved: 0,
+            taken: 0,
+        };
+        Self { meta, data, map: Mutex::new(map), state: Mutex::new(state) }
     }
 
-    /// Begins to write a piece; `None` where that is of no use, or somebody else is about it.
+    /// Begins to write a piece; `None` where that is of no use, or somebody else is about it. A provisional one is in the
+    /// way unless this one is to `replace` it: then it is gone, and its room is this one's.
     pub(super) fn begin(
         &self,
         piece: PieceIndex,
         len: usize,
-        standing: Standing,
+        replace: bool,
     ) -> Result<Option<Place<'_>>, StoreError> {
         let expected = self.meta.layout.piece_len(piece);
         if len != expected as usize {
@@ -88,10 +111,13 @@ impl Files {
         }
         let mut state = lock(&self.state);
         let held = state.provisional.contains_key(&piece);
-        if state.good.contains(piece) || held && standing != Standing::Good || !state.busy.insert(piece) {
+        if state.good.contains(piece) || held && !replace || !state.busy.insert(piece) {
             return Ok(None);
         }
-        Ok(Some(Place { files: self, piece, held }))
+        let room = if held { u64::from(expected) } else { 0 };
+        state.take(piece, room);
+        state.reserved += room;
+        Ok(Some(Place { files: self, piece, room }))
     }
 
     /// Makes provisional pieces good; says whether there were any.
@@ -112,15 +138,32 @@ impl Files {
             return Ok(());
         }
         state.dirty.retain(|dirty| *dirty != piece);
-        state.provisional.remove(&piece);
-        state.good.remove(piece);
-        state.bytes -= self.len_of(piece);
+        state.take(piece, self.len_of(piece));
         state.busy.insert(piece);
+        state.unclear.insert(piece);
         drop(state);
-        let _place = Place { files: self, piece, held: false };
-        map.clear(piece).map_err(|error| self.failed("write the map", error))?;
+        let _place = Place { files: self, piece, room: 0 };
+        self.clear(&mut map, piece)?;
         release(&self.data, &self.meta.layout.range(piece));
         Ok(())
+    }
+
+    /// Makes the disk forget a piece.
+    fn clear(&self, map: &mut MapFile, piece: PieceIndex) -> Result<(), StoreError> {
+        map.clear(piece).map_err(|error| self.failed("write the map", error))?;
+        lock(&self.state).unclear.remove(&piece);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn map(&self) -> std::sync::MutexGuard<'_, MapFile> {
+        lock(&self.map)
+    }
+
+    /// Whether everything is durable, and nobody is making it so.
+    pub(super) fn is_settled(&self) -> bool {
+        // Whoever flushes has this lock from before it takes what is dirty until the bits are on disk.
+        self.map.try_lock().is_ok_and(|_map| lock(&self.state).dirty.is_empty())
     }
 
     /// Gives back to the disk what is not good, which nobody will know of; how many bytes are left.
@@ -154,9 +197,7 @@ impl Files {
         if let Err(error) = self.data.sync_data() {
             // What the kernel could not write it may have dropped.
             let mut state = lock(&self.state);
-            for piece in batch {
-                state.bytes -= if state.good.remove(piece) { self.len_of(piece) } else { 0 };
-            }
+            batch.into_iter().for_each(|piece| state.take(piece, self.len_of(piece)));
             return Err(self.failed("sync", error));
         }
         map.set(&batch).map_err(|error| self.failed("write the map", error))
@@ -176,25 +217,41 @@ impl Files {
 pub(super) struct Place<'a> {
     files: &'a Files,
     piece: PieceIndex,
-    /// Whether it is there already.
-    held: bool,
+    /// Bytes that are reserved for it.
+    room: u64,
 }
 
 impl Place<'_> {
-    /// How much room it needs.
+    /// How much room it needs still.
     pub(super) fn more(&self) -> u64 {
-        if self.held { 0 } else { self.files.len_of(self.piece) }
+        self.files.len_of(self.piece) - self.room
     }
 
-    pub(super) fn write(self, bytes: &[u8], standing: Standing) -> Result<(), StoreError> {
+    /// Takes the room that it needs.
+    pub(super) fn reserve(&mut self) {
+        let more = self.more();
+        lock(&self.files.state).reserved += more;
+        self.room += more;
+    }
+
+    /// Writes it, where it has its room.
+    pub(super) fn write(mut self, bytes: &[u8], standing: Standing) -> Result<(), StoreError> {
         let (files, piece) = (self.files, self.piece);
-        let offset = files.meta.layout.range(piece).start;
-        files.data.write_all_at(bytes, offset).map_err(|error| files.failed("write", error))?;
+        if lock(&files.state).unclear.contains(&piece) {
+            files.clear(&mut lock(&files.map), piece)?;
+        }
+        let range = files.meta.layout.range(piece);
+        if let Err(error) = files.data.write_all_at(bytes, range.start) {
+            // Part of it may be there, and counts nowhere.
+            release(&files.data, &range);
+            return Err(files.failed("write", error));
+        }
         let mut state = lock(&files.state);
-        state.bytes += self.more();
+        let room = std::mem::take(&mut self.room);
+        state.reserved -= room;
+        state.bytes += room;
         match standing {
             Standing::Good => {
-                state.provisional.remove(&piece);
                 state.good.insert(piece);
                 state.dirty.push(piece);
             }
@@ -206,7 +263,9 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        lock(&self.files.state).busy.remove(&self.piece);
+        let mut state = lock(&self.files.state);
+        state.busy.remove(&self.piece);
+        state.reserved -= self.room;
     }
 }
 

@@ -10,10 +10,10 @@ use std::{
 
 use crate::{PieceBitmap, PieceIndex, PieceLayout};
 
-/// The file, and a copy of what it should hold.
+/// The file, and a copy of what it should hold, or of more: a bit that could not be cleared is set.
 #[derive(Debug)]
 pub(super) struct MapFile {
-    file: File,
+    pub(super) file: File,
     bits: Vec<u8>,
 }
 
@@ -47,8 +47,15 @@ impl MapFile {
 
     /// Clears a bit, durable on return.
     pub(super) fn clear(&mut self, piece: PieceIndex) -> io::Result<()> {
-        let set = self.bits.get(piece.slot() / 8).is_some_and(|byte| byte >> (piece.slot() % 8) & 1 == 1);
-        if set { self.change(&[piece], |byte, bit| *byte &= !bit) } else { Ok(()) }
+        let (at, bit) = (piece.slot() / 8, 1 << (piece.slot() % 8));
+        if self.bits.get(at).is_none_or(|byte| byte & bit == 0) {
+            return Ok(());
+        }
+        let cleared = self.change(&[piece], |byte, bit| *byte &= !bit);
+        if cleared.is_err() {
+            self.bits[at] |= bit;
+        }
+        cleared
     }
 
     fn change(&mut self, pieces: &[PieceIndex], change: impl Fn(&mut u8, u8)) -> io::Result<()> {
@@ -80,6 +87,20 @@ mod tests {
         map.clear(piece(51)).unwrap();
         let (_, good) = MapFile::open(&path, layout).unwrap();
         assert!(good.iter().eq([3, 99].map(piece)));
+    }
+
+    #[test]
+    fn a_bit_that_was_not_cleared_is_cleared_when_that_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, layout) = (dir.path().join("map"), PieceLayout::new(100 << 20, 1 << 20).unwrap());
+        let piece = layout.piece(3).unwrap();
+        let mut map = MapFile::create(&path, layout).unwrap();
+        map.set(&[piece]).unwrap();
+        let writable = std::mem::replace(&mut map.file, File::open(&path).unwrap());
+        assert!(map.clear(piece).is_err());
+        map.file = writable;
+        map.clear(piece).unwrap();
+        assert!(MapFile::open(&path, layout).unwrap().1.iter().next().is_none());
     }
 
     #[test]

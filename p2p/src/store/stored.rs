@@ -98,27 +98,34 @@ impl Stored {
     /// [`StoreError::Missing`] where one of them is not there, [`StoreError::File`] where one cannot be read.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<(), StoreError> {
         let range = offset..offset.saturating_add(buf.len() as u64);
-        self.all_there(&range)?;
-        self.files.data.read_exact_at(buf, offset).map_err(|error| self.files.failed("read", error))?;
-        // One that was taken away meanwhile may have been read half.
-        self.all_there(&range)?;
+        let mut taken = self.all_there(&range)?;
+        loop {
+            self.files.data.read_exact_at(buf, offset).map_err(|error| self.files.failed("read", error))?;
+            let before = std::mem::replace(&mut taken, self.all_there(&range)?);
+            if before == taken {
+                break;
+            }
+            // A piece was taken away meanwhile: one that was read half may be there again, and be another.
+        }
         self.touch(SystemTime::now());
         Ok(())
     }
 
-    fn all_there(&self, range: &Range<u64>) -> Result<(), StoreError> {
+    /// How often a piece was taken away so far, if all that the range touches are there.
+    fn all_there(&self, range: &Range<u64>) -> Result<u64, StoreError> {
         let state = lock(&self.files.state);
         let missing = self.files.meta.layout.touched(range.clone()).find(|piece| !state.holds(*piece));
-        missing.map_or(Ok(()), |piece| Err(StoreError::Missing(piece.get())))
+        missing.map_or(Ok(state.taken), |piece| Err(StoreError::Missing(piece.get())))
+    }
+
+    /// Bytes of the pieces that are there, and of those that are being written.
+    pub(super) fn room(&self) -> (u64, u64) {
+        let state = lock(&self.files.state);
+        (state.bytes, state.reserved)
     }
 
     pub(super) const fn files(&self) -> &Arc<Files> {
         &self.files
-    }
-
-    /// Whether there is nothing to flush.
-    pub(super) fn is_clean(&self) -> bool {
-        lock(&self.files.state).dirty.is_empty()
     }
 
     pub(super) fn touch(&self, now: SystemTime) {

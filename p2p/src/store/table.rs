@@ -14,14 +14,30 @@ use crate::TaskId;
 
 /// Most tasks that are kept open while nobody uses them.
 const OPEN: usize = 256;
+/// Most tasks, with pieces or without, as long as some of them are not in use: each costs some blocks beside its pieces.
+const TASKS: usize = 131_072;
 
 #[derive(Debug)]
 pub(super) struct Table {
     directory: PathBuf,
     entries: HashMap<TaskId, Entry>,
-    /// Bytes of pieces that are being written.
-    reserved: u64,
     budget: Budget,
+    /// Bytes of the budget that others take.
+    beside: u64,
+    most_tasks: usize,
+    /// Tasks that were taken out so far: no two of them have one name while they are deleted.
+    gone: u64,
+}
+
+/// Bytes of pieces.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Usage {
+    /// All, those that are being written among them.
+    pub(super) bytes: u64,
+    /// Of tasks in use.
+    pub(super) in_use: u64,
+    /// Being written: the disk may have given them their room already, or not.
+    pub(super) reserved: u64,
 }
 
 #[derive(Debug)]
@@ -43,6 +59,12 @@ impl Entry {
         self.open.as_ref().map_or(self.bytes, |stored| stored.bytes())
     }
 
+    fn usage(&self) -> Usage {
+        let (bytes, reserved) = self.open.as_ref().map_or((self.bytes, 0), |stored| stored.room());
+        let bytes = bytes + reserved;
+        Usage { bytes, in_use: if self.in_use() { bytes } else { 0 }, reserved }
+    }
+
     fn used(&self) -> SystemTime {
         self.open.as_ref().map_or(self.used, |stored| stored.used().max(self.used))
     }
@@ -50,22 +72,39 @@ impl Entry {
 
 /// A task that nobody knows any more, whose files are to be deleted.
 #[derive(Debug)]
-pub(super) struct Removed(PathBuf);
+pub(super) struct Removed {
+    path: PathBuf,
+    /// Of its pieces.
+    pub(super) bytes: u64,
+}
 
 impl Removed {
     /// Takes a while; not to be done while the table is locked.
     pub(super) fn delete(self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "cannot delete a task");
+        delete(&self.path);
+    }
+}
+
+fn delete(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "cannot delete a task");
         }
+        _ => {}
     }
 }
 
 impl Table {
     /// Reads what is in `directory`. What is not whole is deleted.
     pub(super) fn read(directory: &Path, budget: Budget) -> io::Result<Self> {
-        let mut table =
-            Self { directory: directory.to_owned(), entries: HashMap::new(), reserved: 0, budget };
+        let mut table = Self {
+            directory: directory.to_owned(),
+            entries: HashMap::new(),
+            budget,
+            beside: 0,
+            most_tasks: TASKS,
+            gone: 0,
+        };
         for found in fs::read_dir(directory)? {
             let path = found?.path();
             if !path.is_dir() {
@@ -75,7 +114,7 @@ impl Table {
                 Ok(entry) => _ = table.entries.insert(entry.meta.task, entry),
                 Err(error) => {
                     tracing::info!(%error, path = %path.display(), "a task that cannot be read is deleted");
-                    Removed(path).delete();
+                    delete(&path);
                 }
             }
         }
@@ -93,8 +132,12 @@ impl Table {
     }
 
     /// Bytes of all pieces.
-    pub(super) fn bytes(&self) -> u64 {
-        self.entries.values().map(Entry::bytes).sum::<u64>() + self.reserved
+    pub(super) fn usage(&self) -> Usage {
+        self.entries.values().map(Entry::usage).fold(Usage::default(), |sum, one| Usage {
+            bytes: sum.bytes + one.bytes,
+            in_use: sum.in_use + one.in_use,
+            reserved: sum.reserved + one.reserved,
+        })
     }
 
     pub(super) const fn budget(&self) -> Budget {
@@ -105,12 +148,22 @@ impl Table {
         self.budget = budget;
     }
 
-    pub(super) fn reserve(&mut self, bytes: u64) {
-        self.reserved += bytes;
+    pub(super) const fn beside(&self) -> u64 {
+        self.beside
     }
 
-    pub(super) fn unreserve(&mut self, bytes: u64) {
-        self.reserved -= bytes;
+    pub(super) const fn set_beside(&mut self, bytes: u64) {
+        self.beside = bytes;
+    }
+
+    /// Most bytes of pieces now.
+    pub(super) fn most(&self) -> u64 {
+        self.budget.beside(self.beside)
+    }
+
+    #[cfg(test)]
+    pub(super) const fn set_most_tasks(&mut self, most: usize) {
+        self.most_tasks = most;
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -150,6 +203,9 @@ impl Table {
     pub(super) fn create(&mut self, meta: Meta) -> Result<Arc<Stored>, StoreError> {
         let failed = |source| StoreError::File { task: meta.task, what: "create", source };
         let path = self.path(meta.task);
+        if self.entries.len() >= self.most_tasks {
+            self.take_out_first(|_| true).into_iter().for_each(Removed::delete);
+        }
         // Under its name it is whole.
         let begun = self.directory.join(format!(".new-{}", hex::encode(meta.task.as_bytes())));
         if begun.exists() {
@@ -167,20 +223,26 @@ impl Table {
 
     /// Takes a task out unless it is in use.
     pub(super) fn take_out(&mut self, task: TaskId) -> Option<Removed> {
-        self.entries.get(&task).filter(|entry| !entry.in_use())?;
+        let bytes = self.entries.get(&task).filter(|entry| !entry.in_use())?.bytes();
         self.entries.remove(&task);
-        let (path, gone) =
-            (self.path(task), self.directory.join(format!(".gone-{}", hex::encode(task.as_bytes()))));
+        self.gone += 1;
+        let name = format!(".gone-{}-{}", self.gone, hex::encode(task.as_bytes()));
+        let (path, gone) = (self.path(task), self.directory.join(name));
         // Under this name it is deleted at the next start if it is not before.
-        match fs::rename(&path, &gone) {
-            Ok(()) => Some(Removed(gone)),
-            Err(_) => Some(Removed(path)),
+        if fs::rename(&path, &gone).is_err() {
+            // At once, as it may be made anew under its own name as soon as the table is not locked.
+            delete(&path);
         }
+        Some(Removed { path: gone, bytes })
     }
 
-    /// Takes out the task that was not used for the longest time.
+    /// Takes out the task that was not used for the longest time, of those that have pieces.
     pub(super) fn take_out_oldest(&mut self) -> Option<Removed> {
-        let unused = self.entries.iter().filter(|(_, entry)| !entry.in_use() && entry.bytes() > 0);
+        self.take_out_first(|entry| entry.bytes() > 0)
+    }
+
+    fn take_out_first(&mut self, may_go: impl Fn(&Entry) -> bool) -> Option<Removed> {
+        let unused = self.entries.iter().filter(|(_, entry)| !entry.in_use() && may_go(entry));
         let (task, _) = unused.min_by_key(|(_, entry)| entry.used())?;
         self.take_out(*task)
     }
@@ -192,7 +254,8 @@ impl Table {
         }
         let directory = self.directory.clone();
         for entry in self.entries.values_mut().filter(|entry| !entry.in_use()) {
-            let Some(stored) = entry.open.as_ref().filter(|stored| stored.is_clean()) else { continue };
+            let settled = entry.open.as_ref().filter(|stored| stored.files().is_settled());
+            let Some(stored) = settled else { continue };
             entry.bytes = stored.files().release_unknown();
             entry.used = entry.used();
             entry.open = None;

@@ -1,4 +1,6 @@
+mod crowded;
 mod killed;
+mod room;
 
 use std::os::unix::fs::MetadataExt as _;
 
