@@ -86,6 +86,10 @@ pub struct PeerArgs {
     /// Most bytes of pieces on disk [default: 16GiB]
     #[arg(long, value_name = "SIZE", env = "SHOAL_P2PD_BUDGET")]
     pub budget: Option<String>,
+    /// Directory of another cache on this node, such as nydusd's: what it takes is left of the budget less; may be given
+    /// several times
+    #[arg(long, value_name = "DIR", env = "SHOAL_P2PD_BESIDE", value_delimiter = ',')]
+    pub beside: Vec<PathBuf>,
     /// Bytes of the disk that stay free [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "SHOAL_P2PD_KEEP_FREE")]
     pub keep_free: Option<String>,

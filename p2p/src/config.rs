@@ -51,6 +51,8 @@ pub struct Config {
     pub share: Vec<String>,
     /// Room for pieces.
     pub budget: Budget,
+    /// Directories whose files take of the same budget.
+    pub beside: Vec<PathBuf>,
     /// Bytes of a piece of what no image cuts.
     pub piece_size: u32,
     /// A blob that nobody reads is left after so long.
@@ -96,6 +98,7 @@ impl Config {
                 bytes: keys.parsed(args.budget, "budget", size::parse).unwrap_or(BUDGET),
                 keep_free: keys.parsed(args.keep_free, "keep_free", size::parse).unwrap_or(KEEP_FREE),
             },
+            beside: keys.list(args.beside, "beside", Vec::new),
             piece_size: keys
                 .parsed(args.piece_size, "piece_size", parse_piece_size)
                 .unwrap_or(PieceLayout::DEFAULT_SIZE),
@@ -162,6 +165,7 @@ impl Config {
         set("share", self.share.clone().into());
         set("budget", self.budget.bytes.to_string().into());
         set("keep_free", self.budget.keep_free.to_string().into());
+        set("beside", paths(&self.beside));
         set("piece_size", self.piece_size.to_string().into());
         set("idle", i64::try_from(self.idle.as_secs()).unwrap_or(i64::MAX).into());
         set("limits", self.limits.iter().map(ToString::to_string).collect::<Vec<_>>().into());

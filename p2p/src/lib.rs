@@ -3,6 +3,7 @@
 //! Decisions are pure: functions and state machines over values, told the time. What they decide is done by thin loops
 //! around them; the simulator runs the same decisions over a network that it makes up.
 
+pub mod beside;
 mod claim;
 pub mod cli;
 pub mod config;

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ClusterSecret, Identity, Token,
+    ClusterSecret, Identity, Token, beside,
     cli::{Cli, Command, PeerArgs},
     config::{Advertise, Config},
     engine::{Engine, Parts},
@@ -120,7 +120,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let parts = Parts {
         transport: pool.clone(),
         events,
-        store,
+        store: Arc::clone(&store),
         members: members.clone(),
         told: tell,
         limits: limits.clone(),
@@ -143,6 +143,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let served = tokio::select! {
         served = answer(doors, proxy, &local, stop) => served,
         () = local.close_idle(config.idle) => Ok(()),
+        () = beside::keep(store, config.beside) => Ok(()),
     };
     tracing::info!("ending");
     end(membership, local, pool).await;

@@ -26,7 +26,7 @@ async fn metrics(State(local): State<Arc<Local>>) -> Response {
         members: local.node.members.borrow().len(),
         blobs: local.blobs().len(),
         stored: local.engine.store().bytes(),
-        budget: local.engine.store().budget().bytes,
+        budget: local.engine.store().most(),
     };
     ([(CONTENT_TYPE, TEXT)], local.node.metrics.text(&levels)).into_response()
 }
