@@ -82,7 +82,7 @@ impl Blob {
     /// # Errors
     /// Where the node does not give it.
     pub fn pull(&self, node: &P2pd) -> Result<()> {
-        let path = format!("/v2/{REPOSITORY}/blobs/{}?ns={}", self.digest, self.registry);
+        let path = format!("{}?ns={}", self.path(), self.registry);
         let answer = node.call("GET", &path, &[], &[])?;
         ensure!(answer.status == 200, "{}", answer.text());
         ensure!(answer.body == self.bytes, "wrong bytes");
@@ -98,6 +98,12 @@ impl Blob {
         let blobs = status["blobs"].as_array().context("a list of blobs")?;
         let known = blobs.iter().find(|known| known["digest"] == self.digest.as_str()).context("the blob")?;
         known["pieces_here"].as_u64().context("a number")
+    }
+
+    /// Where a registry, or a mirror, gives it.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("/v2/{REPOSITORY}/blobs/{}", self.digest)
     }
 
     /// The file that the registry keeps it in.

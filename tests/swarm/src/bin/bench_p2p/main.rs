@@ -1,6 +1,8 @@
 //! Measures the piece network in network namespaces beside its simulation; all numbers of a table are of one run.
 
 mod measure;
+mod memory;
+mod rivals;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -38,6 +40,10 @@ struct Cli {
     /// Leave the lazy start, slow and killed nodes out
     #[arg(long)]
     short: bool,
+    /// The same by plain HTTP and by BitTorrent too (Debian's aria2, mktorrent and opentracker), with the last number of nodes,
+    /// and the memory of a node that knows a thousand blobs
+    #[arg(long)]
+    beside: bool,
     /// Rounds of each measurement; with 64 nodes one takes ten minutes and up to 13 GB of disk, which go at the end
     #[arg(long, default_value_t = 1)]
     rounds: usize,
@@ -59,7 +65,12 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         pieces: cli.pieces,
         piece: cli.piece << 10,
         plain: cli.plain,
+        trouble: !cli.short && !cli.plain,
+        rivals: cli.beside,
     };
-    let rows = measure::measure(&cli.nodes, shape, !cli.short && !cli.plain)?;
+    let mut rows = measure::measure(&cli.nodes, shape)?;
+    if cli.beside {
+        rows.push(memory::of_a_thousand_blobs()?);
+    }
     report::show("p2p", &rows, &cli.output)
 }

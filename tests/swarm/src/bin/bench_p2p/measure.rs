@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, SysconfVar, sysconf},
 };
 use swarm::{Outcome, Scene};
 
+use crate::{memory, rivals};
 use integration_tests::{
     bench::report::{Gate, Row, median},
     command::wait_for,
@@ -37,16 +38,20 @@ pub(super) struct Shape {
     pub(super) piece: u32,
     /// Whether nobody lists them.
     pub(super) plain: bool,
+    /// Whether the largest bed is measured with nodes in trouble too,
+    pub(super) trouble: bool,
+    /// and beside plain HTTP and BitTorrent.
+    pub(super) rivals: bool,
 }
 
-/// What a lazy start reads of an image, in an order that all nodes know.
+/// What a lazy start reads of an image: so many pieces of so many.
 const LAZY: (usize, usize) = (100, 1600);
 
-/// Measures one bed after another, the last one with nodes in trouble too, if wanted.
-pub(super) fn measure(sizes: &[usize], shape: Shape, with_trouble: bool) -> Result<Vec<Row>> {
+/// Measures one bed after another.
+pub(super) fn measure(sizes: &[usize], shape: Shape) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (at, nodes) in sizes.iter().enumerate() {
-        let (nodes, last) = (*nodes, with_trouble && at + 1 == sizes.len());
+        let (nodes, last) = (*nodes, at + 1 == sizes.len());
         // Each bed has its own thread, which is its hub.
         let measured = thread::spawn(move || Bench::start(nodes, shape)?.run(last)).join();
         rows.extend(measured.map_err(|_| anyhow::anyhow!("the bed of {nodes} nodes panicked"))??);
@@ -81,13 +86,22 @@ impl Run {
     }
 }
 
-/// What befalls nodes, the last ones of the bed.
+/// What befalls nodes, the last ones of the bed, and what all read.
 #[derive(Debug, Clone, Copy, Default)]
 struct Trouble {
     slow: usize,
     killed: usize,
-    /// Only the first of the pieces are wanted.
-    lazy: bool,
+    reads: Reads,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Reads {
+    #[default]
+    All,
+    /// The first pieces, in an order that p2pd is told.
+    Foretold,
+    /// The same pieces, each asked for when the one before is there.
+    Unforeseen,
 }
 
 impl Bench {
@@ -98,12 +112,12 @@ impl Bench {
         Ok(Self { bed, pids, nodes, shape, seed: 0 })
     }
 
-    fn run(mut self, with_trouble: bool) -> Result<Vec<Row>> {
-        let Shape { rounds, pieces, piece, .. } = self.shape;
+    fn run(mut self, last: bool) -> Result<Vec<Row>> {
+        let Shape { rounds, pieces, piece, trouble, rivals, .. } = self.shape;
         let nodes = self.nodes;
         let name = self.names();
         let line = seconds(self.line_time());
-        let idle = self.memory()?;
+        let idle = memory::own(&self.pids)?;
         let one = seconds(median_of(rounds, || Ok(self.spread(1, Trouble::default())?.last()))?);
         let cpu = self.cpu_time()?;
         let mut runs = self.rounds(rounds, Trouble::default())?;
@@ -129,7 +143,10 @@ impl Bench {
             Row::share(name("CPU seconds for a GB to a node"), 1.0, cpu / gigabytes, "s"),
             Row::share(name("memory of an idle p2pd"), 1.0, idle, "MB"),
         ];
-        if with_trouble {
+        if last && rivals {
+            rows.extend(self.rivals(one, middle.last())?);
+        }
+        if last && trouble {
             rows.extend(self.troubles(middle.quantile(99), middle.last())?);
         }
         Ok(rows)
@@ -142,20 +159,51 @@ impl Bench {
         move |what| format!("{nodes} nodes, origin {origin}x{kind}: {what}")
     }
 
-    fn troubles(&mut self, p99: Duration, last: Duration) -> Result<Vec<Row>> {
-        let (nodes, rounds) = (self.nodes, self.shape.rounds);
-        let name = self.names();
-        let lazy = Trouble { lazy: true, ..Trouble::default() };
+    /// Ours beside what else brings a blob to many.
+    fn rivals(&mut self, one: f64, ours: Duration) -> Result<Vec<Row>> {
+        let Shape { pieces, piece, rate, origin, .. } = self.shape;
+        let (name, ours) = (self.names(), seconds(ours));
+        self.seed += 1;
+        let blob = self.bed.publish(self.seed, pieces, piece)?;
+        let http = seconds(rivals::plain_http(&self.bed, &blob)?);
+        let mut rows = vec![
+            Row::share(name("plain HTTP, of T(1)"), one, http, "s"),
+            Row::share(name("last node of plain HTTP's"), http, ours, "s"),
+        ];
+        if rivals::Torrent::is_there() {
+            let torrent = rivals::Torrent::seed(&blob, piece, rate * origin / 8)?;
+            let torrent = seconds(torrent.leech(&self.bed)?);
+            rows.push(Row::share(name("BitTorrent (aria2), of T(1)"), one, torrent, "s"));
+            rows.push(Row::share(name("last node of BitTorrent's"), torrent, ours, "s"));
+        }
+        Ok(rows)
+    }
+
+    fn lazy(&mut self, reads: Reads, what: &str) -> Result<[Row; 2]> {
+        let (rounds, name) = (self.shape.rounds, self.names());
+        let lazy = Trouble { reads, ..Trouble::default() };
         let one = median_of(rounds, || Ok(self.spread(1, lazy)?.last()))?;
         let mut runs = self.rounds(rounds, lazy)?;
         runs.sort_by_key(Run::last);
         let middle = &runs[runs.len() / 2];
         let copies = runs.iter().map(|run| run.copies).fold(0.0, f64::max);
-        let mut rows = vec![
-            Row::share(name("lazy, last node of one alone"), seconds(one), seconds(middle.last()), "s")
-                .gate(Gate::AtMost(2.0)),
-            Row::share(name("lazy, copies from the origin"), 1.0, copies, "").gate(Gate::AtMost(1.1)),
-        ];
+        Ok([
+            Row::share(
+                name(&format!("{what}, last of one alone")),
+                seconds(one),
+                seconds(middle.last()),
+                "s",
+            ),
+            Row::share(name(&format!("{what}, copies from the origin")), 1.0, copies, ""),
+        ])
+    }
+
+    fn troubles(&mut self, p99: Duration, last: Duration) -> Result<Vec<Row>> {
+        let (nodes, rounds) = (self.nodes, self.shape.rounds);
+        let name = self.names();
+        let [time, copies] = self.lazy(Reads::Foretold, "lazy")?;
+        let mut rows = vec![time.gate(Gate::AtMost(2.0)), copies.gate(Gate::AtMost(1.1))];
+        rows.extend(self.lazy(Reads::Unforeseen, "lazy, not foretold")?);
         let slow = Trouble { slow: nodes.div_ceil(20), ..Trouble::default() };
         let runs = self.rounds(rounds, slow)?;
         let with = median(runs.iter().map(|run| run.quantile(99)).collect());
@@ -181,7 +229,7 @@ impl Bench {
     fn spread(&mut self, readers: usize, trouble: Trouble) -> Result<Run> {
         self.seed += 1;
         let Shape { pieces, piece, plain, rate, .. } = self.shape;
-        let (wanted, pieces) = if trouble.lazy { LAZY } else { (pieces, pieces) };
+        let (wanted, pieces) = if trouble.reads == Reads::All { (pieces, pieces) } else { LAZY };
         let blob = self.bed.publish(self.seed, pieces, piece)?;
         let len = blob.bytes.len().min(wanted * piece as usize);
         let healthy = readers - trouble.slow - trouble.killed;
@@ -195,7 +243,16 @@ impl Bench {
                 return Ok(began.elapsed());
             }
             read.introduce(node)?;
-            read.read(node, 0..len, if trouble.lazy { "trace" } else { "background" })?;
+            match trouble.reads {
+                Reads::All => read.read(node, 0..len, "background")?,
+                Reads::Foretold => read.read(node, 0..len, "trace")?,
+                Reads::Unforeseen => {
+                    let starts = (0..len).step_by(piece as usize);
+                    starts
+                        .map(|at| at..len.min(at + piece as usize))
+                        .try_for_each(|range| read.read(node, range, "demand"))?;
+                }
+            }
             Ok(began.elapsed())
         };
         let reads: Vec<_> = self.bed.nodes[..readers].iter().map(|node| node.begin(work.clone())).collect();
@@ -263,19 +320,6 @@ impl Bench {
             ticks += used.sum::<Result<u64, _>>()?;
         }
         Ok(Duration::from_millis(ticks * 1000 / ticks_per_second))
-    }
-
-    /// Megabytes of a process' own memory, on average.
-    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-    fn memory(&self) -> Result<f64> {
-        let mut kilobytes = 0;
-        for pid in &self.pids {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("RssAnon")?;
-            kilobytes += line.split_whitespace().next().context("a number")?.parse::<u64>()?;
-        }
-        ensure!(kilobytes > 0, "no process has memory");
-        Ok(kilobytes as f64 / 1e3 / self.pids.len() as f64)
     }
 }
 
