@@ -13,6 +13,8 @@ mod owned;
 mod plain;
 mod supply;
 mod swarm;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod upload;
 mod wire;
 

@@ -30,6 +30,8 @@ pub enum Gate {
     AtMost(f64),
     /// More is better.
     AtLeast(f64),
+    /// Both are to agree, but for this part of the yardstick.
+    Within(f64),
 }
 
 impl Row {
@@ -58,6 +60,7 @@ impl Row {
             None => return String::new(),
             Some(Gate::AtMost(bound)) => (bound, '<', self.ratio <= bound),
             Some(Gate::AtLeast(bound)) => (bound, '>', self.ratio >= bound),
+            Some(Gate::Within(part)) => (part, '±', (self.ratio - 1.0).abs() <= part),
         };
         format!("{sign} {bound:.2} {}", if holds { "holds" } else { "MISSED" })
     }

@@ -9,7 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A cluster whose blob has no list.
 fn plain(nodes: usize, pieces: usize) -> Cluster {
-    let mut cluster = Cluster::new(nodes, pieces, RATE);
+    let mut cluster = super::cluster(nodes, pieces);
     let blob = digest(&SHA256, &cluster.server.blob).as_ref().try_into().unwrap();
     cluster.content = Content::Whole { blob, layout: cluster.content.layout() };
     cluster
@@ -102,7 +102,7 @@ async fn who_passes_on_other_bytes_than_it_had_is_passed_over() {
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_vouches_for_is_shared_in_parts_by_the_word_of_who_fetched_it() {
-    let mut cluster = Cluster::new(3, 20, RATE);
+    let mut cluster = super::cluster(3, 20);
     let (name, layout) = (Arc::from("http://files.example/a 1"), cluster.content.layout());
     cluster.content = Content::Unsaid { name, layout };
     let range = 0..u64::from(PIECE);
