@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use integration_tests::{
     command::run,
     containerd::{Containerd, Release},
@@ -31,7 +31,7 @@ const PORT: u16 = 4700;
 /// What runs on a host. Ends in the order of its fields.
 struct Node {
     containerd: Containerd,
-    _snapshotter: Snapshotter,
+    snapshotter: Snapshotter,
     p2pd: P2pd,
     scratch: Scratch,
     image: String,
@@ -47,7 +47,7 @@ impl Node {
         let snapshotter = Snapshotter::start_with(&scratch, &["--p2p-socket", &socket])?;
         let containerd = Containerd::start(&scratch, Release::Installed, snapshotter.socket(), registry)?;
         let image = format!("{registry}/{}:lazy", PROGRAM.name());
-        Ok(Self { containerd, _snapshotter: snapshotter, p2pd, scratch, image })
+        Ok(Self { containerd, snapshotter, p2pd, scratch, image })
     }
 
     /// Pulls lazily and runs the program to its end.
@@ -60,6 +60,17 @@ impl Node {
 
     fn view(&self) -> Result<Mounted> {
         self.containerd.view("nydus", &self.image, &self.scratch.path().join("view"))
+    }
+
+    /// What the user is told of a running container's image, named by the container.
+    fn explained(&self) -> Result<serde_json::Value> {
+        let ctr = ["run", "--detach", "--snapshotter", "nydus", &self.image, "asked", "sleep", "300"];
+        run(&mut self.containerd.ctr(ctr))?;
+        let mut explain = programs::shoal(["explain", "asked", "--json", "--root"])?;
+        let told = run(explain.arg(self.snapshotter.root()));
+        run(&mut self.containerd.ctr(["tasks", "delete", "--force", "asked"]))?;
+        run(&mut self.containerd.ctr(["containers", "delete", "asked"]))?;
+        Ok(serde_json::from_str(&told?)?)
     }
 
     /// The pieces of a blob that it has.
@@ -216,5 +227,17 @@ fn an_image_starts_on_all_nodes_from_one_copy_and_then_without_the_registry() ->
         ensure!(entry.sha256.as_deref() == Some(&hex::encode(digest)), "{} is wrong", path.display());
     }
     ensure!(bed.sent()? == sent, "the registry still sent blobs");
+
+    let told = last.call(|node| node.explained())?;
+    let [image] = told.as_array().map(Vec::as_slice).unwrap_or_default() else { bail!("one image: {told}") };
+    let chunks = |source: &str| {
+        let figures = image["sources"].as_array().into_iter().flatten();
+        figures
+            .filter(|figures| figures["source"] == source)
+            .filter_map(|figures| figures["chunks"].as_u64())
+            .sum::<u64>()
+    };
+    ensure!(chunks("p2p-peers") > 0, "nothing came from other nodes: {told}");
+    ensure!(["registry", "p2p-origin", "p2p-mixed"].map(chunks) == [0; 3], "the registry sent some: {told}");
     Ok(())
 }

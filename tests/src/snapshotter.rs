@@ -57,6 +57,12 @@ impl Snapshotter {
         Ok(())
     }
 
+    /// The directory it keeps everything in.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The socket it serves on.
     #[must_use]
     pub fn socket(&self) -> &Path {

@@ -1,8 +1,9 @@
 //! Measures the piece network in network namespaces beside its simulation; all numbers of a table are of one run.
 
 mod measure;
-mod memory;
+mod process;
 mod rivals;
+mod unlimited;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -41,10 +42,10 @@ struct Cli {
     #[arg(long)]
     short: bool,
     /// The same by plain HTTP and by BitTorrent too (Debian's aria2, mktorrent and opentracker), with the last number of nodes,
-    /// and the memory of a node that knows a thousand blobs
+    /// the memory of a node that knows a thousand blobs, and the CPU of two nodes whose links have no limit
     #[arg(long)]
     beside: bool,
-    /// Rounds of each measurement; with 64 nodes one takes ten minutes and up to 13 GB of disk, which go at the end
+    /// Rounds of each measurement; with 64 nodes one takes ten minutes and up to 13 GB of disk, which goes at the end
     #[arg(long, default_value_t = 1)]
     rounds: usize,
     /// Directory for the JSON file
@@ -70,7 +71,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     };
     let mut rows = measure::measure(&cli.nodes, shape)?;
     if cli.beside {
-        rows.push(memory::of_a_thousand_blobs()?);
+        rows.extend(unlimited::measure()?);
     }
     report::show("p2p", &rows, &cli.output)
 }

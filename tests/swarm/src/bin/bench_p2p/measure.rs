@@ -1,7 +1,6 @@
 //! The piece network in network namespaces, beside its simulation: how long the last node takes, what the origin sends.
 
 use std::{
-    fs,
     ops::Range,
     thread,
     time::{Duration, Instant},
@@ -10,11 +9,11 @@ use std::{
 use anyhow::{Context, Result};
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::{Pid, SysconfVar, sysconf},
+    unistd::Pid,
 };
 use swarm::Scene;
 
-use crate::{memory, rivals};
+use crate::{process, rivals};
 use integration_tests::{
     bench::report::{Gate, Row, median},
     command::wait_for,
@@ -44,8 +43,10 @@ pub(super) struct Shape {
     pub(super) rivals: bool,
 }
 
-/// What a lazy start reads of an image: so many pieces of so many.
+/// What a lazy start reads of an image: so many pieces of so many,
 const LAZY: (usize, usize) = (100, 1600);
+/// and where each is waited for before the next is asked for.
+const ONE_BY_ONE: (usize, usize) = (30, 500);
 
 /// Measures one bed after another.
 pub(super) fn measure(sizes: &[usize], shape: Shape) -> Result<Vec<Row>> {
@@ -69,6 +70,7 @@ struct Bench {
     nodes: usize,
     shape: Shape,
     seed: u64,
+    rows: Vec<Row>,
 }
 
 /// One blob on its way to all nodes.
@@ -113,131 +115,118 @@ impl Bench {
         let rates = Rates { node: shape.rate, origin: shape.rate * shape.origin };
         let bed = SwarmBed::start_with(nodes, rates, &["--piece-size".into(), shape.piece.to_string()])?;
         let pids = bed.on_all(|node| Ok(node.pid()))?;
-        Ok(Self { bed, pids, nodes, shape, seed: 0 })
+        Ok(Self { bed, pids, nodes, shape, seed: 0, rows: Vec::new() })
     }
 
     fn run(mut self, last: bool) -> Result<Vec<Row>> {
-        let Shape { rounds, pieces, piece, trouble, rivals, .. } = self.shape;
-        let nodes = self.nodes;
-        let name = self.names();
+        let shape = self.shape;
+        let idle = process::own_memory(&self.pids)?;
+        self.add(Row::share("memory of an idle p2pd", 1.0, idle, "MB"));
+        let one = seconds(self.spread(1, Trouble::default())?.last());
         let line = seconds(self.line_time());
-        let idle = memory::own(&self.pids)?;
-        let one = seconds(median_of(rounds, || Ok(self.spread(1, Trouble::default())?.last()))?);
-        let cpu = self.cpu_time()?;
-        let mut runs = self.rounds(rounds, Trouble::default())?;
-        let cpu = seconds(self.cpu_time()?.saturating_sub(cpu));
+        self.add(Row::share("T(1) of the line's time", line, one, "s").gate(Gate::AtMost(1.1)));
+        let (p99, all) = self.all_at_once(one)?;
+        if last && shape.rivals {
+            self.rivals(one, all)?;
+        }
+        if last && shape.trouble {
+            self.lazy(Reads::Foretold, "lazy", (Some(Gate::AtMost(2.0)), Some(Gate::AtMost(1.1))))?;
+            self.lazy(Reads::Unforeseen, "lazy, not foretold", (None, None))?;
+            self.troubles(p99, all)?;
+        }
+        Ok(self.rows)
+    }
+
+    /// Takes up a row, and tells of it at once: all of them take an hour.
+    #[allow(clippy::print_stderr, reason = "progress")]
+    fn add(&mut self, row: Row) {
+        let Shape { origin, plain, .. } = self.shape;
+        let kind = if plain { ", plain" } else { "" };
+        let what = format!("{} nodes, origin {origin}x{kind}: {}", self.nodes, row.what);
+        eprintln!("{what}: {:.3} {}, {:.2}", row.ours, row.unit, row.ratio);
+        self.rows.push(Row { what, ..row });
+    }
+
+    /// All nodes want a blob; gives the seconds of the 99th of a hundred, and of the last.
+    fn all_at_once(&mut self, one: f64) -> Result<(f64, f64)> {
+        let Shape { rounds, pieces, piece, .. } = self.shape;
+        let cpu = process::cpu_time(&self.pids)?;
+        let mut runs = self.rounds(Trouble::default())?;
+        let cpu = seconds(process::cpu_time(&self.pids)?.saturating_sub(cpu));
         let copies = runs.iter().map(|run| run.copies).fold(0.0, f64::max);
         runs.sort_by_key(Run::last);
         let middle = &runs[runs.len() / 2];
-        let scene = self.scene();
-        let (simulated, in_process) = (swarm::run(&scene), swarm::in_process(&scene)?);
+        let last = seconds(middle.last());
+        self.add(Row::share("last node of T(1)", one, last, "s").gate(Gate::AtMost(1.2)));
+        self.add(Row::share("median node of T(1)", one, seconds(middle.quantile(50)), "s"));
+        self.add(Row::share("copies from the origin", 1.0, copies, "").gate(Gate::AtMost(1.05)));
+        self.add(Row::share("each for itself, by the line", self.each_for_itself(), last, "s"));
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
-        let gigabytes = (rounds * nodes * pieces * piece as usize) as f64 / 1e9;
-        let mut rows = vec![
-            Row::share(name("T(1) of the line's time"), line, one, "s").gate(Gate::AtMost(1.1)),
-            Row::share(name("last node of T(1)"), one, seconds(middle.last()), "s").gate(Gate::AtMost(1.2)),
-            Row::share(name("median node of T(1)"), one, seconds(middle.quantile(50)), "s"),
-            Row::share(name("last node of the simulated"), simulated.last(), seconds(middle.last()), "s")
-                .gate(Gate::Within(0.1)),
-            Row::share(name("last node of that in process"), in_process.last, seconds(middle.last()), "s")
-                .gate(Gate::Within(0.1)),
-            Row::share(name("copies from the origin"), 1.0, copies, "").gate(Gate::AtMost(1.05)),
-            Row::share(
-                name("each for itself, by the line"),
-                self.each_for_itself(),
-                seconds(middle.last()),
-                "s",
-            ),
-            Row::share(name("CPU seconds for a GB to a node"), 1.0, cpu / gigabytes, "s"),
-            Row::share(name("memory of an idle p2pd"), 1.0, idle, "MB"),
-        ];
-        if last && rivals {
-            rows.extend(self.rivals(one, middle.last())?);
+        let gigabytes = (rounds * self.nodes * pieces * piece as usize) as f64 / 1e9;
+        self.add(Row::share("CPU seconds for a GB to a node", 1.0, cpu / gigabytes, "s"));
+        let scene = self.scene();
+        for (what, other) in
+            [("simulated", swarm::run(&scene).last()), ("in process", swarm::in_process(&scene)?.last)]
+        {
+            let row = Row::share(format!("last node of the one {what}"), other, last, "s");
+            self.add(row.gate(Gate::Within(0.1)));
         }
-        if last && trouble {
-            rows.extend(self.troubles(middle.quantile(99), middle.last())?);
-        }
-        Ok(rows)
-    }
-
-    /// Names of rows.
-    fn names(&self) -> impl Fn(&str) -> String + use<> {
-        let (nodes, Shape { origin, plain, .. }) = (self.nodes, self.shape);
-        let kind = if plain { ", plain" } else { "" };
-        move |what| format!("{nodes} nodes, origin {origin}x{kind}: {what}")
+        Ok((seconds(middle.quantile(99)), last))
     }
 
     /// Ours beside what else brings a blob to many.
-    fn rivals(&mut self, one: f64, ours: Duration) -> Result<Vec<Row>> {
+    fn rivals(&mut self, one: f64, ours: f64) -> Result<()> {
         let Shape { pieces, piece, rate, origin, .. } = self.shape;
-        let (name, ours) = (self.names(), seconds(ours));
         self.seed += 1;
         let blob = self.bed.publish(self.seed, pieces, piece)?;
         let http = seconds(rivals::plain_http(&self.bed, &blob)?);
-        let mut rows = vec![
-            Row::share(name("plain HTTP, of T(1)"), one, http, "s"),
-            Row::share(name("last node of plain HTTP's"), http, ours, "s"),
-        ];
+        self.add(Row::share("plain HTTP, of T(1)", one, http, "s"));
+        self.add(Row::share("last node of plain HTTP's", http, ours, "s"));
         if rivals::Torrent::is_there() {
             let torrent = rivals::Torrent::seed(&blob, piece, rate * origin / 8)?;
             let torrent = seconds(torrent.leech(&self.bed)?);
-            rows.push(Row::share(name("BitTorrent (aria2), of T(1)"), one, torrent, "s"));
-            rows.push(Row::share(name("last node of BitTorrent's"), torrent, ours, "s"));
+            self.add(Row::share("BitTorrent (aria2), of T(1)", one, torrent, "s"));
+            self.add(Row::share("last node of BitTorrent's", torrent, ours, "s"));
         }
-        Ok(rows)
+        Ok(())
     }
 
-    fn lazy(&mut self, reads: Reads, what: &str) -> Result<[Row; 2]> {
-        let (rounds, name) = (self.shape.rounds, self.names());
+    fn lazy(&mut self, reads: Reads, what: &str, gates: (Option<Gate>, Option<Gate>)) -> Result<()> {
         let lazy = Trouble { reads, ..Trouble::default() };
-        let one = median_of(rounds, || Ok(self.spread(1, lazy)?.last()))?;
-        let mut runs = self.rounds(rounds, lazy)?;
-        runs.sort_by_key(Run::last);
-        let middle = &runs[runs.len() / 2];
-        let copies = runs.iter().map(|run| run.copies).fold(0.0, f64::max);
-        Ok([
-            Row::share(
-                name(&format!("{what}, last of one alone")),
-                seconds(one),
-                seconds(middle.last()),
-                "s",
-            ),
-            Row::share(name(&format!("{what}, copies from the origin")), 1.0, copies, ""),
-        ])
+        let one = seconds(self.spread(1, lazy)?.last());
+        let all = self.spread(self.nodes, lazy)?;
+        let last = Row::share(format!("{what}, last of one alone"), one, seconds(all.last()), "s");
+        self.add(Row { gate: gates.0, ..last });
+        let copies = Row::share(format!("{what}, copies from the origin"), 1.0, all.copies, "");
+        self.add(Row { gate: gates.1, ..copies });
+        Ok(())
     }
 
-    fn troubles(&mut self, p99: Duration, last: Duration) -> Result<Vec<Row>> {
-        let (nodes, rounds) = (self.nodes, self.shape.rounds);
-        let name = self.names();
-        let [time, copies] = self.lazy(Reads::Foretold, "lazy")?;
-        let mut rows = vec![time.gate(Gate::AtMost(2.0)), copies.gate(Gate::AtMost(1.1))];
-        rows.extend(self.lazy(Reads::Unforeseen, "lazy, not foretold")?);
-        let slow = Trouble { slow: nodes.div_ceil(20), ..Trouble::default() };
-        let runs = self.rounds(rounds, slow)?;
-        let with = median(runs.iter().map(|run| run.quantile(99)).collect());
-        rows.push(
-            Row::share(name("p99 with 5 % slow nodes"), seconds(p99), seconds(with), "s")
-                .gate(Gate::AtMost(1.1)),
-        );
-        // These do not come back: the last of all.
-        let killed = Trouble { killed: nodes.div_ceil(10), ..Trouble::default() };
-        let run = self.spread(nodes, killed)?;
-        rows.push(
-            Row::share(name("last with 10 % killed half-way"), seconds(last), seconds(run.last()), "s")
-                .gate(Gate::AtMost(1.15)),
-        );
-        Ok(rows)
+    fn troubles(&mut self, p99: f64, last: f64) -> Result<()> {
+        let slow = Trouble { slow: self.nodes.div_ceil(20), ..Trouble::default() };
+        let runs = self.rounds(slow)?;
+        let with = seconds(median(runs.iter().map(|run| run.quantile(99)).collect()));
+        self.add(Row::share("p99 with 5 % slow nodes", p99, with, "s").gate(Gate::AtMost(1.1)));
+        let killed = Trouble { killed: self.nodes.div_ceil(10), ..Trouble::default() };
+        let runs = self.rounds(killed)?;
+        let with = seconds(median(runs.iter().map(Run::last).collect()));
+        self.add(Row::share("last with 10 % killed half-way", last, with, "s").gate(Gate::AtMost(1.15)));
+        Ok(())
     }
 
-    fn rounds(&mut self, rounds: usize, trouble: Trouble) -> Result<Vec<Run>> {
-        (0..rounds).map(|_| self.spread(self.nodes, trouble)).collect()
+    fn rounds(&mut self, trouble: Trouble) -> Result<Vec<Run>> {
+        (0..self.shape.rounds).map(|_| self.spread(self.nodes, trouble)).collect()
     }
 
     /// Brings a new blob to the first `readers` nodes.
     fn spread(&mut self, readers: usize, trouble: Trouble) -> Result<Run> {
         self.seed += 1;
         let Shape { pieces, piece, plain, rate, .. } = self.shape;
-        let (wanted, pieces) = if trouble.reads == Reads::All { (pieces, pieces) } else { LAZY };
+        let (wanted, pieces) = match trouble.reads {
+            Reads::All => (pieces, pieces),
+            Reads::Foretold => LAZY,
+            Reads::Unforeseen => ONE_BY_ONE,
+        };
         let blob = self.bed.publish(self.seed, pieces, piece)?;
         let len = blob.bytes.len().min(wanted * piece as usize);
         let healthy = readers - trouble.slow - trouble.killed;
@@ -279,10 +268,20 @@ impl Bench {
             }
         }
         self.limit(healthy..healthy + trouble.slow, rate)?;
+        self.restart(readers - trouble.killed..readers)?;
         finished.sort();
         #[allow(clippy::cast_precision_loss, reason = "small numbers")]
         let copies = (self.bed.relay.received() - before) as f64 / len as f64;
         Ok(Run { finished, copies })
+    }
+
+    /// Brings nodes back that were killed.
+    fn restart(&mut self, killed: Range<usize>) -> Result<()> {
+        let nodes = self.nodes;
+        for at in killed.clone() {
+            self.pids[at] = self.bed.nodes[at].call(|node| node.restart().map(|()| node.pid()))?;
+        }
+        if killed.is_empty() { Ok(()) } else { self.bed.on_all(move |node| node.sees(nodes)).map(drop) }
     }
 
     /// Changes how fast some nodes send.
@@ -316,27 +315,8 @@ impl Bench {
     fn each_for_itself(&self) -> f64 {
         seconds(self.line_time()) * (self.nodes as f64 / self.shape.origin as f64).max(1.0)
     }
-
-    /// What the processes have used so far.
-    fn cpu_time(&self) -> Result<Duration> {
-        let ticks_per_second = sysconf(SysconfVar::CLK_TCK)?.context("a clock")?.unsigned_abs();
-        let mut ticks = 0;
-        for pid in &self.pids {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            // proc(5): utime and stime are the 14th and 15th field; the second ends with a bracket.
-            let (_, fields) = stat.rsplit_once(')').context("a name in brackets")?;
-            let used = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-            ticks += used.sum::<Result<u64, _>>()?;
-        }
-        Ok(Duration::from_millis(ticks * 1000 / ticks_per_second))
-    }
 }
 
 fn seconds(time: Duration) -> f64 {
     time.as_secs_f64()
-}
-
-fn median_of(rounds: usize, measure: impl FnMut() -> Result<Duration>) -> Result<Duration> {
-    let times: Result<Vec<_>> = std::iter::repeat_with(measure).take(rounds).collect();
-    Ok(median(times?))
 }
