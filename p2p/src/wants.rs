@@ -88,6 +88,12 @@ impl Wants {
         self.urgent.is_empty() && self.rest.held() == 0
     }
 
+    /// Whether a process waits for any.
+    #[must_use]
+    pub(crate) fn are_demanded(&self) -> bool {
+        self.urgent().next().is_some_and(|(_, priority)| priority == Priority::Demand)
+    }
+
     /// How many pieces are wanted.
     #[must_use]
     pub(crate) fn len(&self) -> usize {

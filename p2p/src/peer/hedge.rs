@@ -13,6 +13,8 @@ const EXTRA: u64 = 20;
 #[derive(Debug, Default)]
 pub(super) struct Hedge {
     took: VecDeque<Duration>,
+    /// The same, ascending: they are asked for far more often than they change.
+    sorted: Vec<Duration>,
     came: u64,
     twice: u64,
 }
@@ -20,21 +22,22 @@ pub(super) struct Hedge {
 impl Hedge {
     /// A piece of `len` bytes came `took` after it was asked for.
     pub(super) fn answered(&mut self, took: Duration, len: u32) {
-        if self.took.len() == REMEMBERED {
-            self.took.pop_front();
+        if self.took.len() == REMEMBERED
+            && let Some(oldest) = self.took.pop_front()
+        {
+            self.sorted.remove(self.sorted.partition_point(|other| *other < oldest));
         }
         self.took.push_back(took);
+        self.sorted.insert(self.sorted.partition_point(|other| *other < took), took);
         self.came += u64::from(len);
     }
 
     /// The time within which `tenths` tenths of the answers came.
     pub(super) fn quantile(&self, tenths: usize) -> Option<Duration> {
-        if self.took.len() < ENOUGH {
+        if self.sorted.len() < ENOUGH {
             return None;
         }
-        let mut sorted: Vec<_> = self.took.iter().copied().collect();
-        let place = (sorted.len() * tenths / 10).min(sorted.len() - 1);
-        Some(*sorted.select_nth_unstable(place).1)
+        self.sorted.get((self.sorted.len() * tenths / 10).min(self.sorted.len() - 1)).copied()
     }
 
     /// Whether `len` bytes may be asked for twice; if so they count.

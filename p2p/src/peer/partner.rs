@@ -1,6 +1,6 @@
 //! The nodes that a node exchanges pieces of one task with.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout};
 
@@ -77,13 +77,14 @@ impl Partner {
 /// All partners, and how often each piece is among them.
 #[derive(Debug)]
 pub(super) struct Partners {
-    all: HashMap<NodeId, Partner>,
+    /// In an order of their own, that chance is the seed's alone.
+    all: BTreeMap<NodeId, Partner>,
     copies: Vec<u32>,
 }
 
 impl Partners {
     pub(super) fn none(layout: PieceLayout) -> Self {
-        Self { all: HashMap::new(), copies: vec![0; layout.count() as usize] }
+        Self { all: BTreeMap::new(), copies: vec![0; layout.count() as usize] }
     }
 
     /// Takes up a partner, or what is new of one.
@@ -145,12 +146,11 @@ impl Partners {
     /// Who may be asked for something now, in an order left to chance; who takes longer than `slow` comes last.
     pub(super) fn ready(&self, now: Duration, slow: Duration, random: &mut fastrand::Rng) -> Vec<NodeId> {
         let ready = self.all.iter().filter(|(_, partner)| partner.is_ready(now));
-        let mut nodes: Vec<_> = ready.map(|(node, _)| *node).collect();
-        // Maps have an order of their own in each process: sorted first, chance is the seed's alone.
-        nodes.sort_unstable();
+        let mut nodes: Vec<_> =
+            ready.map(|(node, partner)| (partner.usual.is_some_and(|usual| usual > slow), *node)).collect();
         random.shuffle(&mut nodes);
-        nodes.sort_by_key(|node| self.all[node].usual.is_some_and(|usual| usual > slow));
-        nodes
+        nodes.sort_by_key(|(is_slow, _)| *is_slow);
+        nodes.into_iter().map(|(_, node)| node).collect()
     }
 
     /// Who among those that are partners for `least` gave the fewest bytes since the last call.

@@ -284,14 +284,15 @@ impl Task {
 
     /// Asks partners that are free for the pieces that are of most use.
     fn request(&mut self, now: Duration) {
-        if self.wants.is_empty() {
+        // What comes from the origin is new to the swarm: nothing else may take the link from it.
+        let underway = if self.flights.fetches() > 0 { UNDERWAY_BESIDE_ORIGIN } else { UNDERWAY };
+        let most = underway + if self.wants.are_demanded() { UNDERWAY_DEMAND } else { 0 };
+        if self.wants.is_empty() || self.flights.requests() >= most {
             return;
         }
         let slow = self.slow();
-        // What comes from the origin is new to the swarm: nothing else may take the link from it.
-        let underway = if self.flights.fetches() > 0 { UNDERWAY_BESIDE_ORIGIN } else { UNDERWAY };
         for node in self.partners.ready(now, slow, &mut self.random) {
-            if self.flights.requests() >= underway + UNDERWAY_DEMAND {
+            if self.flights.requests() >= most {
                 break;
             }
             let Some(partner) = self.partners.get(node) else { continue };
@@ -347,14 +348,10 @@ impl Task {
     fn tell(&mut self, now: Duration) {
         let usual = self.usual();
         if self.rhythm.tells(now, usual) {
-            let mut news: Vec<_> = self
-                .partners
-                .iter_mut()
-                .filter(|(_, partner)| !partner.untold.is_empty())
-                .map(|(node, partner)| (node, std::mem::take(&mut partner.untold)))
-                .collect();
-            news.sort_unstable_by_key(|(node, _)| *node);
-            self.outbox.extend(news.into_iter().map(|(to, pieces)| Action::Have { to, pieces }));
+            let news = self.partners.iter_mut().filter(|(_, partner)| !partner.untold.is_empty());
+            self.outbox.extend(
+                news.map(|(to, partner)| Action::Have { to, pieces: std::mem::take(&mut partner.untold) }),
+            );
         }
         let hurries = self.outbox.hurries || self.outbox.lonely;
         if self.rhythm.reports(now, hurries, self.outbox.has_news()) {

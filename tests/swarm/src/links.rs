@@ -15,8 +15,17 @@ pub(crate) struct Flow {
     left: f64,
     rate: f64,
     settled: f64,
-    /// Changes with the rate: an end that was foreseen before does not hold. Never used again, as numbers of flows are.
-    pub(crate) version: u64,
+    /// When its end is looked for next.
+    looked_for: f64,
+    /// Tells it from others that have its number before or after it.
+    serial: u64,
+}
+
+impl Flow {
+    /// When it ends if nothing changes.
+    fn ends(&self) -> f64 {
+        self.settled + (self.left / self.rate).max(0.0)
+    }
 }
 
 /// Rates in bytes per second.
@@ -29,43 +38,48 @@ pub(crate) struct Rates {
 /// All links and what crosses them.
 #[derive(Debug)]
 pub(crate) struct Links {
-    rates: Vec<Rates>,
-    origin_rate: f64,
-    up: Vec<Vec<FlowId>>,
-    down: Vec<Vec<FlowId>>,
-    origin: Vec<FlowId>,
+    up: Vec<Link>,
+    down: Vec<Link>,
+    origin: Link,
     flows: Vec<Option<Flow>>,
     free: Vec<FlowId>,
-    versions: u64,
+    serials: u64,
     /// Bytes that left the origin.
     pub(crate) origin_sent: f64,
 }
 
-/// When a flow will end if nothing changes.
+/// When to look whether a flow has ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Foreseen {
-    pub(crate) flow: FlowId,
-    pub(crate) version: u64,
+    flow: FlowId,
+    serial: u64,
     pub(crate) at: f64,
 }
 
+/// What is seen of a flow at a time that was foreseen.
+pub(crate) enum Seen {
+    /// It has ended.
+    Ended(FlowId),
+    /// It became slower.
+    EndsLater(Foreseen),
+    /// It ended before, or its end was foreseen anew since.
+    Nothing,
+}
+
 impl Links {
-    pub(crate) fn new(rates: Vec<Rates>, origin_rate: f64) -> Self {
-        let (up, down) = (vec![Vec::new(); rates.len()], vec![Vec::new(); rates.len()]);
+    pub(crate) fn new(rates: &[Rates], origin_rate: f64) -> Self {
         Self {
-            rates,
-            origin_rate,
-            up,
-            down,
-            origin: Vec::new(),
+            up: rates.iter().map(|rates| Link::new(rates.up)).collect(),
+            down: rates.iter().map(|rates| Link::new(rates.down)).collect(),
+            origin: Link::new(origin_rate),
             flows: Vec::new(),
             free: Vec::new(),
-            versions: 0,
+            serials: 0,
             origin_sent: 0.0,
         }
     }
 
-    /// Begins to send; says which ends are foreseen anew.
+    /// Begins to send; says which ends are to be looked for.
     pub(crate) fn begin(
         &mut self,
         now: f64,
@@ -73,30 +87,43 @@ impl Links {
         piece: PieceIndex,
         len: f64,
     ) -> Vec<Foreseen> {
-        let flow = Flow { from, to, piece, left: len, rate: 0.0, settled: now, version: 0 };
+        self.serials += 1;
+        let serial = self.serials;
+        let flow =
+            Flow { from, to, piece, left: len, rate: 0.0, settled: now, looked_for: f64::INFINITY, serial };
         let id = self.free.pop().unwrap_or_else(|| {
             self.flows.push(None);
             self.flows.len() - 1
         });
         self.flows[id] = Some(flow);
-        self.sending(from).push(id);
-        self.down[to].push(id);
+        self.up_mut(from).flows.push(id);
+        self.down[to].flows.push(id);
         if from.is_none() {
             self.origin_sent += len;
         }
         self.share(now, from, to)
     }
 
-    /// The flow, if its end was foreseen rightly.
-    pub(crate) fn get(&self, foreseen: Foreseen) -> Option<&Flow> {
-        self.flows[foreseen.flow].as_ref().filter(|flow| flow.version == foreseen.version)
+    /// Looks at a flow when its end was foreseen.
+    pub(crate) fn look(&mut self, now: f64, foreseen: Foreseen) -> Seen {
+        let Foreseen { flow: id, serial, at } = foreseen;
+        let flow = self.flows[id].as_mut().filter(|flow| flow.serial == serial);
+        // Two looks at one flow may be foreseen: the earlier one counts.
+        let Some(flow) = flow.filter(|flow| flow.looked_for.total_cmp(&at).is_eq()) else {
+            return Seen::Nothing;
+        };
+        if flow.ends() > now {
+            flow.looked_for = flow.ends();
+            return Seen::EndsLater(Foreseen { at: flow.looked_for, ..foreseen });
+        }
+        Seen::Ended(id)
     }
 
-    /// Ends a flow, whole or not; says which ends are foreseen anew.
+    /// Ends a flow, whole or not; says which ends are to be looked for.
     pub(crate) fn end(&mut self, now: f64, id: FlowId) -> (Option<Flow>, Vec<Foreseen>) {
         let Some(flow) = self.flows[id].take() else { return (None, Vec::new()) };
-        self.sending(flow.from).retain(|other| *other != id);
-        self.down[flow.to].retain(|other| *other != id);
+        self.up_mut(flow.from).lose(id, flow.rate);
+        self.down[flow.to].lose(id, flow.rate);
         self.free.push(id);
         let foreseen = self.share(now, flow.from, flow.to);
         (Some(flow), foreseen)
@@ -104,57 +131,45 @@ impl Links {
 
     /// All flows from or to a node.
     pub(crate) fn of(&self, node: usize) -> Vec<FlowId> {
-        self.up[node].iter().chain(&self.down[node]).copied().collect()
-    }
-
-    fn sending(&mut self, from: Option<usize>) -> &mut Vec<FlowId> {
-        match from {
-            Some(node) => &mut self.up[node],
-            None => &mut self.origin,
-        }
+        self.up[node].flows.iter().chain(&self.down[node].flows).copied().collect()
     }
 
     /// Shares the two links of a flow that began or ended anew: alike first, then what is left to who can use it.
     fn share(&mut self, now: f64, from: Option<usize>, to: usize) -> Vec<Foreseen> {
-        let mut touched = self.down[to].clone();
-        let sending = self.sending(from).clone();
-        touched.extend(sending.into_iter().filter(|id| !self.down[to].contains(id)));
+        let down = &self.down[to].flows;
+        let others = self.up_of(from).flows.iter().filter(|id| !down.contains(id));
+        let touched: Vec<_> = down.iter().chain(others).copied().collect();
         for id in &touched {
             self.settle(now, *id);
         }
         for id in &touched {
             let flow = self.flow(*id);
             // A link that nothing changed at gives what its other flows leave.
-            let up = self.up_link(flow.from).limit(flow.from == from);
-            let down = self.down_link(flow.to).limit(flow.to == to);
-            self.set_rate(*id, up.min(down));
+            let up = self.up_of(flow.from).limit(flow.from == from);
+            let down = self.down[flow.to].limit(flow.to == to);
+            self.add_rate(*id, up.min(down));
         }
         for id in &touched {
             let flow = self.flow(*id);
-            let left = self.up_link(flow.from).left().min(self.down_link(flow.to).left()).max(0.0);
-            self.set_rate(*id, flow.rate + left);
+            let left = self.up_of(flow.from).left().min(self.down[flow.to].left()).max(0.0);
+            self.add_rate(*id, left);
         }
-        touched.into_iter().map(|id| self.foresee(now, id)).collect()
+        touched.into_iter().filter_map(|id| self.foresee(id)).collect()
     }
 
     fn flow(&self, id: FlowId) -> &Flow {
         self.flows[id].as_ref().expect("listed flows are there")
     }
 
-    fn up_link(&self, from: Option<usize>) -> Link {
+    fn up_of(&self, from: Option<usize>) -> &Link {
+        from.map_or(&self.origin, |node| &self.up[node])
+    }
+
+    fn up_mut(&mut self, from: Option<usize>) -> &mut Link {
         match from {
-            Some(node) => self.link(self.rates[node].up, &self.up[node]),
-            None => self.link(self.origin_rate, &self.origin),
+            Some(node) => &mut self.up[node],
+            None => &mut self.origin,
         }
-    }
-
-    fn down_link(&self, to: usize) -> Link {
-        self.link(self.rates[to].down, &self.down[to])
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "a few flows")]
-    fn link(&self, capacity: f64, flows: &[FlowId]) -> Link {
-        Link { capacity, used: flows.iter().map(|id| self.flow(*id).rate).sum(), flows: flows.len() as f64 }
     }
 
     /// Accounts for what was sent at the rate so far, which ends.
@@ -162,33 +177,53 @@ impl Links {
         let flow = self.flows[id].as_mut().expect("listed flows are there");
         flow.left -= flow.rate * (now - flow.settled);
         flow.settled = now;
-        flow.rate = 0.0;
+        let rate = flow.rate;
+        self.add_rate(id, -rate);
     }
 
-    fn set_rate(&mut self, id: FlowId, rate: f64) {
-        self.flows[id].as_mut().expect("listed flows are there").rate = rate;
-    }
-
-    fn foresee(&mut self, now: f64, id: FlowId) -> Foreseen {
-        self.versions += 1;
+    fn add_rate(&mut self, id: FlowId, more: f64) {
         let flow = self.flows[id].as_mut().expect("listed flows are there");
-        flow.version = self.versions;
-        Foreseen { flow: id, version: flow.version, at: now + (flow.left / flow.rate).max(0.0) }
+        flow.rate += more;
+        let (from, to) = (flow.from, flow.to);
+        self.up_mut(from).used += more;
+        self.down[to].used += more;
+    }
+
+    /// An end that comes earlier than it is looked for is foreseen anew; one that comes later is found to be then.
+    fn foresee(&mut self, id: FlowId) -> Option<Foreseen> {
+        let flow = self.flows[id].as_mut().expect("listed flows are there");
+        let at = flow.ends();
+        (at < flow.looked_for).then(|| {
+            flow.looked_for = at;
+            Foreseen { flow: id, serial: flow.serial, at }
+        })
     }
 }
 
-/// One link: its rate, what is used of it, and how many flows cross it.
+/// One link: its rate, what is used of it, and what crosses it.
+#[derive(Debug)]
 struct Link {
     capacity: f64,
     used: f64,
-    flows: f64,
+    flows: Vec<FlowId>,
 }
 
 impl Link {
+    const fn new(capacity: f64) -> Self {
+        Self { capacity, used: 0.0, flows: Vec::new() }
+    }
+
+    fn lose(&mut self, id: FlowId, rate: f64) {
+        self.flows.retain(|other| *other != id);
+        // What rounding leaves must not add up.
+        self.used = if self.flows.is_empty() { 0.0 } else { self.used - rate };
+    }
+
     /// What one flow may use: its fair share where all are shared out anew, else what the others leave, and a little in
     /// any case, or it would never end.
+    #[allow(clippy::cast_precision_loss, reason = "a few flows")]
     fn limit(&self, anew: bool) -> f64 {
-        let fair = self.capacity / self.flows;
+        let fair = self.capacity / self.flows.len() as f64;
         if anew { fair } else { self.left().clamp(fair / 4.0, self.capacity) }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     Outcome, Scene,
     agenda::Agenda,
     event::{Event, Message, ToOwner},
-    links::{Flow, Foreseen, Links, Rates},
+    links::{Flow, Foreseen, Links, Rates, Seen},
 };
 
 /// Time between two polls of a node to which nothing happens, in seconds.
@@ -30,6 +30,7 @@ struct Node {
     alive: bool,
     ticks: bool,
     polls: bool,
+    polled: f64,
     finished: Option<f64>,
     slow: bool,
     doomed: bool,
@@ -85,13 +86,15 @@ impl World {
             alive: true,
             ticks: false,
             polls: false,
+            polled: 0.0,
             finished: None,
             slow: number < scene.slow,
             doomed: number >= scene.slow && number < scene.slow + scene.killed,
         };
         let up = |node: &Node| if node.slow { scene.rate / 10.0 } else { scene.rate };
         let nodes: Vec<_> = (0..scene.nodes).map(node).collect();
-        let rates = nodes.iter().map(|node| Rates { up: up(node), down: scene.rate }).collect();
+        let rates: Vec<_> =
+            nodes.iter().map(|node| Rates { up: up(node), down: scene.rate }).collect();
         Self {
             layout,
             task: TaskId::of(Vouch::Url("simulated")),
@@ -99,7 +102,7 @@ impl World {
             queue: Agenda::default(),
             owner: Index::new(layout, scene.seed),
             owner_polls: false,
-            links: Links::new(rates, scene.origin_rate),
+            links: Links::new(&rates, scene.origin_rate),
             waiting: nodes.iter().filter(|node| !node.doomed).count(),
             nodes,
             messages: 0,
@@ -142,15 +145,20 @@ impl World {
             task.want(Priority::Trace, order.iter().filter_map(|number| layout.piece(*number)));
         }
         self.nodes[node].ticks = true;
+        self.poll(node);
         self.tick(node);
     }
 
     /// Looks at what time alone changes, as long as there is anything that it may change.
     fn tick(&mut self, node: usize) {
-        self.poll(node);
         if !self.nodes[node].alive {
             return;
         }
+        let polled = self.nodes[node].polled;
+        if polled + TICK > self.now {
+            return self.at(polled + TICK, Event::Tick(node));
+        }
+        self.poll(node);
         self.upload(node);
         let Node { uploads, finished, .. } = &self.nodes[node];
         self.nodes[node].ticks = finished.is_none() || !uploads.are_none();
@@ -264,10 +272,12 @@ impl World {
     }
 
     fn arrived(&mut self, foreseen: Foreseen) {
-        if self.links.get(foreseen).is_none() {
-            return;
-        }
-        let (flow, changed) = self.links.end(self.now, foreseen.flow);
+        let ended = match self.links.look(self.now, foreseen) {
+            Seen::Ended(flow) => flow,
+            Seen::EndsLater(later) => return self.foresee(vec![later]),
+            Seen::Nothing => return,
+        };
+        let (flow, changed) = self.links.end(self.now, ended);
         self.foresee(changed);
         let Some(Flow { from, to, piece, .. }) = flow else { return };
         let now = self.clock();
@@ -316,6 +326,7 @@ impl World {
             return;
         }
         let now = self.clock();
+        self.nodes[node].polled = self.now;
         for action in self.nodes[node].task.poll(now) {
             match action {
                 Action::Greet(to) => {

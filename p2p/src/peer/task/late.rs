@@ -22,8 +22,8 @@ impl Task {
             // Who is slow is not late by that: it is asked last.
             let least = partner.usual().unwrap_or_default() * 2;
             let overdue = |(piece, since): &&(PieceIndex, Duration)| {
-                let patience = patience(known, self.wants.priority(*piece));
-                now.saturating_sub(*since) > patience.max(least)
+                let waits = now.saturating_sub(*since);
+                waits > LEAST_LATE.max(least) && waits > patience(known, self.wants.priority(*piece))
             };
             let pieces = partner.requested.iter().filter(overdue);
             let pieces: Vec<_> = pieces.map(|(piece, _)| *piece).collect();
@@ -31,7 +31,6 @@ impl Task {
                 late.push((node, pieces));
             }
         }
-        late.sort_unstable_by_key(|(node, _)| *node);
         for (node, pieces) in late {
             self.give_up(now, node, &pieces);
         }
@@ -67,6 +66,9 @@ impl Task {
     pub(super) fn ask_twice(&mut self, now: Duration) {
         let Some(patience) = self.hedge.quantile(9) else { return };
         let (last, slow) = (self.wants.len() <= UNDERWAY, self.slow());
+        if !last && !self.wants.are_demanded() {
+            return;
+        }
         for (piece, since) in self.flights.single() {
             let late = now.saturating_sub(since) > patience;
             let urgent = last || self.wants.priority(piece) == Some(Priority::Demand);
