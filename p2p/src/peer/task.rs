@@ -20,14 +20,22 @@ use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, wants::Wants
 
 /// Pieces under way from partners at a time, besides those that a process waits for.
 const UNDERWAY: usize = 8;
+/// As many while nothing is here: each piece that came lets one more come.
+const UNDERWAY_AT_FIRST: usize = 3;
 /// As many while one comes from the origin.
 const UNDERWAY_BESIDE_ORIGIN: usize = 2;
 /// Further ones that a process waits for.
 const UNDERWAY_DEMAND: usize = 16;
-/// Partners that a node looks for.
-const TARGET: usize = 16;
+/// Partners that a node takes up where it is told of some. (With 16 for those who come last and 32 for those who come
+/// first, the last ones are late by some percent.)
+const TARGET: usize = 24;
+/// It looks for more where it has fewer than this.
+const FEW: usize = 16;
 /// Partners that it lets in at most.
 const MOST: usize = 32;
+/// Partners hear at once of a piece that fewer of them have: while it is new to the swarm its copies double with each
+/// time that it is passed on, and in ten thousand nodes that is so many times that waiting costs seconds in a hundred.
+const RARE: u32 = 3;
 /// Rest of a node that gave a wrong piece.
 const WRONG: Duration = Duration::from_secs(30);
 /// Rest of a node that gave a piece otherwise than another says that it is.
@@ -212,6 +220,7 @@ impl Task {
         self.call_off(piece);
         self.outbox.got(piece);
         self.outbox.hurries |= source == Source::Origin;
+        self.outbox.spreads |= self.partners.copies()[piece.slot()] < RARE;
         for (_, partner) in self.partners.iter_mut().filter(|(_, partner)| !partner.has.contains(piece)) {
             partner.untold.push(piece);
         }
@@ -285,7 +294,7 @@ impl Task {
     /// Asks partners that are free for the pieces that are of most use.
     fn request(&mut self, now: Duration) {
         // What comes from the origin is new to the swarm: nothing else may take the link from it.
-        let underway = if self.flights.fetches() > 0 { UNDERWAY_BESIDE_ORIGIN } else { UNDERWAY };
+        let underway = if self.flights.fetches() > 0 { UNDERWAY_BESIDE_ORIGIN } else { self.at_a_time() };
         let most = underway + if self.wants.are_demanded() { UNDERWAY_DEMAND } else { 0 };
         if self.wants.is_empty() || self.flights.requests() >= most {
             return;
@@ -305,6 +314,11 @@ impl Task {
             }
             self.request_from(now, node, piece, priority);
         }
+    }
+
+    /// Pieces under way at a time: who has little takes them one after the other, to have one to pass on the sooner.
+    fn at_a_time(&self) -> usize {
+        UNDERWAY.min(UNDERWAY_AT_FIRST + self.have.held() as usize)
     }
 
     fn request_from(&mut self, now: Duration, to: NodeId, piece: PieceIndex, priority: Priority) {
@@ -329,7 +343,7 @@ impl Task {
 
     /// Exchanges the least useful partner now and then, so that the swarm does not split.
     fn rotate(&mut self, now: Duration) {
-        let alone = self.partners.len() < TARGET;
+        let alone = self.partners.len() < FEW;
         let rotation = self.usual().map_or(ROTATION, |usual| (usual * PIECES_IN_ROTATION).max(ROTATION));
         if self.wants.is_empty() || !self.rhythm.rotates(now, if alone { SEARCH } else { rotation }) {
             return;
@@ -347,7 +361,7 @@ impl Task {
     /// Tells partners and the owner what is new.
     fn tell(&mut self, now: Duration) {
         let usual = self.usual();
-        if self.rhythm.tells(now, usual) {
+        if self.rhythm.tells(now, usual, std::mem::take(&mut self.outbox.spreads)) {
             let news = self.partners.iter_mut().filter(|(_, partner)| !partner.untold.is_empty());
             self.outbox.extend(
                 news.map(|(to, partner)| Action::Have { to, pieces: std::mem::take(&mut partner.untold) }),

@@ -16,6 +16,9 @@ const FIRST_LATE_BEHIND: Duration = Duration::from_secs(10);
 impl Task {
     /// Gives up on answers that are late where somebody else has the piece, and rests who was late.
     pub(super) fn notice_late(&mut self, now: Duration) {
+        if !self.rhythm.looks(now) {
+            return;
+        }
         let known = self.hedge.quantile(9);
         let mut late = Vec::new();
         for (node, partner) in self.partners.iter_mut() {

@@ -9,6 +9,8 @@ use crate::{NodeId, PieceIndex, Priority};
 const NEWS: Duration = Duration::from_millis(50);
 /// Shortest.
 const NEWS_AT_ONCE: Duration = Duration::from_millis(5);
+/// Time between two looks for what is late.
+const LOOK: Duration = Duration::from_millis(10);
 /// Time between two reports to the owner.
 const REPORT: Duration = Duration::from_millis(200);
 /// The owner takes who is silent for much longer for dead.
@@ -31,6 +33,8 @@ pub(super) struct Outbox {
     pub(super) lonely: bool,
     /// Whether the owner should hear at once.
     pub(super) hurries: bool,
+    /// Whether partners should.
+    pub(super) spreads: bool,
 }
 
 impl Outbox {
@@ -85,6 +89,7 @@ impl Outbox {
 #[derive(Debug, Default)]
 pub(super) struct Rhythm {
     told: Duration,
+    looked: Duration,
     reported: Duration,
     rotated: Duration,
     insisted: Duration,
@@ -92,9 +97,12 @@ pub(super) struct Rhythm {
 }
 
 impl Rhythm {
-    /// Whether to tell partners what is new: often where pieces come quickly.
-    pub(super) fn tells(&mut self, now: Duration, usual: Option<Duration>) -> bool {
-        let every = usual.map_or(NEWS, |usual| (usual / 4).clamp(NEWS_AT_ONCE, NEWS));
+    /// Whether to tell partners what is new: often where pieces come quickly, and at once where that `hurries`.
+    pub(super) fn tells(&mut self, now: Duration, usual: Option<Duration>, hurries: bool) -> bool {
+        let every = match hurries {
+            true => Duration::ZERO,
+            false => usual.map_or(NEWS, |usual| (usual / 4).clamp(NEWS_AT_ONCE, NEWS)),
+        };
         due(&mut self.told, now, every)
     }
 
@@ -106,6 +114,11 @@ impl Rhythm {
             (false, false) => HEARTBEAT,
         };
         due(&mut self.reported, now, every)
+    }
+
+    /// Whether to look for what is late.
+    pub(super) fn looks(&mut self, now: Duration) -> bool {
+        due(&mut self.looked, now, LOOK)
     }
 
     pub(super) fn rotates(&mut self, now: Duration, every: Duration) -> bool {
