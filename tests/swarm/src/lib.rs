@@ -7,8 +7,10 @@ mod event;
 mod in_process;
 mod links;
 mod scene;
+mod slots;
 mod world;
 
 pub use in_process::{Downloaded, in_process};
 pub use scene::{Outcome, Scene};
+pub use slots::{Rule, SlotOutcome, Slots, bound, play};
 pub use world::run;

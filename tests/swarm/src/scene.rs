@@ -46,6 +46,19 @@ impl Default for Scene {
     }
 }
 
+impl Scene {
+    /// The least time in which all could have what they want if pieces were as fine as a fluid, in seconds.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "counts are small")]
+    pub fn bound(&self) -> f64 {
+        let wanted = if self.order.is_empty() { self.pieces as usize } else { self.order.len() };
+        let line = wanted as f64 * f64::from(self.piece_size);
+        let nodes = self.nodes as f64;
+        let all = nodes * line / (self.origin_rate + nodes * self.rate);
+        (line / self.rate).max(line / self.origin_rate).max(all)
+    }
+}
+
 /// What came out.
 #[derive(Debug, Clone)]
 pub struct Outcome {

@@ -93,8 +93,7 @@ impl World {
         };
         let up = |node: &Node| if node.slow { scene.rate / 10.0 } else { scene.rate };
         let nodes: Vec<_> = (0..scene.nodes).map(node).collect();
-        let rates: Vec<_> =
-            nodes.iter().map(|node| Rates { up: up(node), down: scene.rate }).collect();
+        let rates: Vec<_> = nodes.iter().map(|node| Rates { up: up(node), down: scene.rate }).collect();
         Self {
             layout,
             task: TaskId::of(Vouch::Url("simulated")),
