@@ -32,7 +32,7 @@ use supply::FromOrigin;
 pub use supply::Supply;
 
 use crate::{
-    Claim, NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
+    ChunkList, Claim, NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
     membership::Told,
     metrics::Metrics,
     rate::Limits,
@@ -77,6 +77,13 @@ pub enum Content {
         /// Digests of its pieces.
         list: Arc<PieceList>,
     },
+    /// Each chunk in the pieces is known beforehand.
+    Chunks {
+        /// SHA-256 of the blob.
+        blob: [u8; 32],
+        /// Its chunks.
+        list: Arc<ChunkList>,
+    },
     /// Only the whole is known: pieces are provisional until all of them are there and were checked together.
     Whole {
         /// SHA-256 of the blob.
@@ -103,16 +110,18 @@ impl Content {
 
     /// How it is cut.
     #[must_use]
-    pub fn layout(&self) -> PieceLayout {
+    pub fn layout(&self) -> &PieceLayout {
         match self {
             Self::Listed { list, .. } => list.layout(),
-            Self::Whole { layout, .. } | Self::Unsaid { layout, .. } => *layout,
+            Self::Chunks { list, .. } => list.layout(),
+            Self::Whole { layout, .. } | Self::Unsaid { layout, .. } => layout,
         }
     }
 
     fn with_vouch<T>(&self, use_it: impl FnOnce(Vouch<'_>) -> T) -> T {
         match self {
             Self::Listed { blob, list } => use_it(Vouch::List { blob, list: &list.digest() }),
+            Self::Chunks { blob, list } => use_it(Vouch::Chunks { blob, list: list.digest() }),
             Self::Whole { blob, .. } => use_it(Vouch::Whole { blob }),
             Self::Unsaid { name, .. } => use_it(Vouch::Url(name)),
         }
@@ -194,7 +203,7 @@ impl Engine {
         let task = content.task();
         let (store, opening, me) = (Arc::clone(&self.store), content.clone(), self.me);
         let stored = tokio::task::spawn_blocking(move || {
-            let stored = opening.with_vouch(|vouch| store.task(vouch, opening.layout()))?;
+            let stored = opening.with_vouch(|vouch| store.task(vouch, opening.layout().clone()))?;
             let claims = plain::claims_of(me, &opening, &stored)?;
             Ok((stored, claims))
         });
@@ -226,7 +235,7 @@ impl Engine {
 impl Blob {
     /// How it is cut.
     #[must_use]
-    pub fn layout(&self) -> PieceLayout {
+    pub fn layout(&self) -> &PieceLayout {
         self.stored.layout()
     }
 
@@ -245,7 +254,7 @@ impl Blob {
     /// Whether all of it is here and right.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.here() == self.layout().count()
+        self.here() == self.layout().count().get()
     }
 
     /// Numbers of its pieces that are here, in order.

@@ -23,6 +23,13 @@ pub enum Vouch<'a> {
         /// BLAKE3 of the list.
         list: &'a [u8; 32],
     },
+    /// A list of the blob's chunks, by its own digest.
+    Chunks {
+        /// SHA-256 of the blob.
+        blob: &'a [u8; 32],
+        /// BLAKE3 of the list.
+        list: &'a [u8; 32],
+    },
     /// Nothing but the SHA-256 of the whole.
     Whole {
         /// SHA-256 of the blob.
@@ -39,6 +46,7 @@ impl TaskId {
         let mut hasher = blake3::Hasher::new_derive_key("shoal p2p task 1");
         match vouch {
             Vouch::List { blob, list } => hasher.update(b"list").update(blob).update(list),
+            Vouch::Chunks { blob, list } => hasher.update(b"chunks").update(blob).update(list),
             Vouch::Whole { blob } => hasher.update(b"whole").update(blob),
             Vouch::Url(url) => hasher.update(b"url").update(url.as_bytes()),
         };
@@ -96,6 +104,7 @@ mod tests {
         let ids = [
             TaskId::of(Vouch::List { blob, list }),
             TaskId::of(Vouch::List { blob, list: &[3; 32] }),
+            TaskId::of(Vouch::Chunks { blob, list }),
             TaskId::of(Vouch::Whole { blob }),
             TaskId::of(Vouch::Url("https://example.com/file")),
         ];

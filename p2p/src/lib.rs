@@ -30,6 +30,7 @@ pub use error::P2pError;
 pub use id::{NodeId, TaskId, Vouch};
 pub use identity::{ClusterSecret, Identity, Token};
 pub use p2p_pieces::{
-    BitmapError, LayoutError, ListError, PieceBitmap, PieceIndex, PieceLayout, PieceList, PieceLister,
+    BitmapError, ChunkList, ChunkListError, LayoutError, ListError, PieceBitmap, PieceCount, PieceIndex,
+    PieceLayout, PieceList, PieceLister,
 };
 pub use priority::Priority;

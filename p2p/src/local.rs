@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! PUT  /v1/blobs/{digest}/pieces?repository=HOST/NAME     the list of the blob's pieces: {"list": "<its BLAKE3>"}
+//! PUT  /v1/blobs/{digest}/chunks?repository=HOST/NAME     the same with the list of its chunks
 //! PUT  /v1/blobs/{digest}?repository=HOST/NAME            a blob without a list
 //! GET  /v1/blobs/{digest}?list=BLAKE3                     a range of the blob (Range, X-Shoal-Priority)
 //! GET  /v1/blobs/{digest}?unchecked=true                  the same of one without a list, for who checks by itself
@@ -16,6 +17,8 @@
 //! POST /shoal.local.v1.Local/…                             gRPC: `p2p/api/proto/local.proto`
 //! GET  /v2/…                                              what a registry mirror answers, see `mirror`
 //! ```
+//!
+//! Where a list of chunks is known, what lies between them is read as zeros.
 //!
 //! A range comes with `X-Shoal-Source`: `here` where all of it was on this node's disk, else where what was missing came
 //! from: `peers`, `origin` or `mixed`.
@@ -34,6 +37,7 @@ mod files;
 mod grpc;
 mod handlers;
 mod limits;
+mod listed;
 mod mirror;
 pub mod proxy;
 mod sending;
@@ -54,7 +58,7 @@ use registry::Client;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    NodeId, TaskId,
+    ChunkList, NodeId, TaskId,
     engine::{Blob, Engine, Members},
     metrics::Metrics,
     rate::Limits,
@@ -181,7 +185,11 @@ pub fn router(local: Arc<Local>) -> Router {
         .route("/v1/blobs/{digest}/doubts", post(unlisted::doubt))
         .route(
             "/v1/blobs/{digest}/pieces",
-            put(handlers::pieces).get(handlers::here).layer(DefaultBodyLimit::max(LARGEST_LIST)),
+            put(listed::pieces).get(handlers::here).layer(DefaultBodyLimit::max(LARGEST_LIST)),
+        )
+        .route(
+            "/v1/blobs/{digest}/chunks",
+            put(listed::chunks).layer(DefaultBodyLimit::max(ChunkList::LONGEST)),
         )
         .route("/v1/files", get(files::read))
         .route("/v1/limits", get(limits::get).put(limits::set))

@@ -3,6 +3,7 @@
 //! ```text
 //! <directory>/lock                            held by the one process that uses it
 //! <directory>/<task>/meta.json                what the task is, written whole before anything is in it
+//! <directory>/<task>/places                   where its pieces lie, if they are of different sizes
 //! <directory>/<task>/data                     the blob, sparse
 //! <directory>/<task>/map                      a bit for each good piece, lowest bit first
 //! ```
@@ -213,7 +214,7 @@ impl Store {
         let meta = Meta::new(vouch, layout);
         let mut table = self.shared.table();
         if let Some(stored) = table.open(meta.task)? {
-            if stored.layout() == layout {
+            if *stored.layout() == meta.layout {
                 return Ok(stored);
             }
             drop(stored);

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use crate::{PieceBitmap, PieceIndex, PieceLayout, Priority};
+use crate::{PieceBitmap, PieceCount, PieceIndex, Priority};
 
 /// More urgent first, within one urgency as they were asked for.
 type Place = (Reverse<Priority>, u64);
@@ -20,10 +20,10 @@ pub(crate) struct Wants {
 }
 
 impl Wants {
-    /// Nothing of a blob so laid out.
+    /// Nothing of so many pieces.
     #[must_use]
-    pub(crate) fn nothing(layout: PieceLayout) -> Self {
-        Self { urgent: BTreeMap::new(), places: HashMap::new(), rest: PieceBitmap::empty(layout), next: 0 }
+    pub(crate) fn nothing(count: PieceCount) -> Self {
+        Self { urgent: BTreeMap::new(), places: HashMap::new(), rest: PieceBitmap::empty(count), next: 0 }
     }
 
     /// Adds pieces in their order of need. One that is there already keeps its place, unless it is more urgent now.
@@ -105,9 +105,9 @@ impl Wants {
 mod tests {
     use super::*;
 
-    fn wants() -> (PieceLayout, Wants) {
-        let layout = PieceLayout::new(10 << 20, 1 << 20).unwrap();
-        (layout, Wants::nothing(layout))
+    fn wants() -> (PieceCount, Wants) {
+        let count = PieceCount::new(10).unwrap();
+        (count, Wants::nothing(count))
     }
 
     fn order(wants: &Wants) -> Vec<u32> {
@@ -116,9 +116,9 @@ mod tests {
 
     #[test]
     fn urgent_pieces_come_first_in_the_order_asked_for_and_the_rest_in_the_blobs() {
-        let (layout, mut wants) = wants();
-        let piece = |number| layout.piece(number).unwrap();
-        wants.add(Priority::Background, layout.pieces().take(4));
+        let (count, mut wants) = wants();
+        let piece = |number| count.piece(number).unwrap();
+        wants.add(Priority::Background, count.pieces().take(4));
         wants.add(Priority::Trace, [piece(9), piece(2)]);
         wants.add(Priority::Demand, [piece(5)]);
         assert_eq!(order(&wants), [5, 9, 2, 0, 1, 3]);
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn a_piece_becomes_more_urgent_and_never_less() {
-        let (layout, mut wants) = wants();
-        let piece = |number| layout.piece(number).unwrap();
+        let (count, mut wants) = wants();
+        let piece = |number| count.piece(number).unwrap();
         wants.add(Priority::Trace, [piece(1), piece(2)]);
         wants.add(Priority::Background, [piece(1)]);
         wants.add(Priority::Demand, [piece(2)]);

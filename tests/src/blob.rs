@@ -41,7 +41,7 @@ impl Blob {
         let mut lister = PieceLister::with_size(piece_size)?;
         lister.update(&bytes);
         let list = lister.finish()?;
-        ensure!(list.layout().count() as usize == pieces, "{} pieces", list.layout().count());
+        ensure!(list.layout().count().get() as usize == pieces, "{} pieces", list.layout().count().get());
         Ok(Self { bytes, digest, name: hex::encode(list.digest()), list: list.encode(), registry: seen_at })
     }
 

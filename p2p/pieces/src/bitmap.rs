@@ -1,6 +1,6 @@
 //! Which pieces there are.
 
-use crate::{PieceIndex, PieceLayout};
+use crate::{PieceCount, PieceIndex};
 
 /// A set of pieces of one blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,18 +21,18 @@ pub struct BitmapError {
 }
 
 impl PieceBitmap {
-    /// No pieces of a blob so laid out.
+    /// None of so many pieces.
     #[must_use]
-    pub fn empty(layout: PieceLayout) -> Self {
-        let words = vec![0; layout.count().div_ceil(u64::BITS) as usize].into();
-        Self { words, pieces: layout.count(), held: 0 }
+    pub fn empty(count: PieceCount) -> Self {
+        let words = vec![0; count.get().div_ceil(u64::BITS) as usize].into();
+        Self { words, pieces: count.get(), held: 0 }
     }
 
-    /// All pieces of a blob so laid out.
+    /// All of so many pieces.
     #[must_use]
-    pub fn full(layout: PieceLayout) -> Self {
-        let mut full = Self::empty(layout);
-        layout.pieces().for_each(|piece| _ = full.insert(piece));
+    pub fn full(count: PieceCount) -> Self {
+        let mut full = Self::empty(count);
+        count.pieces().for_each(|piece| _ = full.insert(piece));
         full
     }
 
@@ -40,18 +40,18 @@ impl PieceBitmap {
     ///
     /// # Errors
     /// [`BitmapError`] for another length, or bits for pieces that the blob does not have.
-    pub fn from_bytes(layout: PieceLayout, bytes: &[u8]) -> Result<Self, BitmapError> {
-        let wrong = BitmapError { bytes: bytes.len(), pieces: layout.count() };
-        if bytes.len() != layout.count().div_ceil(8) as usize {
+    pub fn from_bytes(count: PieceCount, bytes: &[u8]) -> Result<Self, BitmapError> {
+        let wrong = BitmapError { bytes: bytes.len(), pieces: count.get() };
+        if bytes.len() != count.get().div_ceil(8) as usize {
             return Err(wrong);
         }
-        let mut bitmap = Self::empty(layout);
+        let mut bitmap = Self::empty(count);
         for (word, chunk) in bitmap.words.iter_mut().zip(bytes.chunks(8)) {
             let mut wide = [0; 8];
             wide[..chunk.len()].copy_from_slice(chunk);
             *word = u64::from_le_bytes(wide);
         }
-        let spare = (bitmap.words.len() * 64) as u64 - u64::from(layout.count());
+        let spare = (bitmap.words.len() * 64) as u64 - u64::from(count.get());
         if spare > 0
             && bitmap
                 .words
@@ -151,18 +151,18 @@ mod tests {
 
     use super::*;
 
-    fn layout(pieces: u32) -> PieceLayout {
-        PieceLayout::new(u64::from(pieces) << 20, 1 << 20).unwrap()
+    fn count(pieces: u32) -> PieceCount {
+        PieceCount::new(pieces).unwrap()
     }
 
     proptest! {
         #[test]
         fn a_bitmap_is_the_set_that_was_put_in(pieces in 1_u32..300, steps in prop::collection::vec((0_u32..300, any::<bool>()), 0..200)) {
-            let layout = layout(pieces);
+            let count = count(pieces);
             let mut model = std::collections::BTreeSet::new();
-            let mut bitmap = PieceBitmap::empty(layout);
+            let mut bitmap = PieceBitmap::empty(count);
             for (number, add) in steps {
-                let Some(piece) = layout.piece(number) else { continue };
+                let Some(piece) = count.piece(number) else { continue };
                 if add {
                     prop_assert_eq!(bitmap.insert(piece), model.insert(piece));
                 } else {
@@ -171,14 +171,14 @@ mod tests {
             }
             prop_assert!(bitmap.iter().eq(model.iter().copied()));
             prop_assert_eq!(bitmap.held() as usize, model.len());
-            let again = PieceBitmap::from_bytes(layout, &bitmap.to_bytes()).unwrap();
+            let again = PieceBitmap::from_bytes(count, &bitmap.to_bytes()).unwrap();
             prop_assert_eq!(&again, &bitmap);
-            prop_assert!(PieceBitmap::full(layout).minus(&bitmap).all(|piece| !model.contains(&piece)));
+            prop_assert!(PieceBitmap::full(count).minus(&bitmap).all(|piece| !model.contains(&piece)));
         }
 
         #[test]
         fn foreign_bytes_are_a_bitmap_or_an_error(pieces in 0_u32..200, bytes in prop::collection::vec(any::<u8>(), 0..30)) {
-            if let Ok(bitmap) = PieceBitmap::from_bytes(layout(pieces), &bytes) {
+            if let Ok(bitmap) = PieceBitmap::from_bytes(count(pieces), &bytes) {
                 prop_assert_eq!(bitmap.to_bytes(), bytes);
                 prop_assert!(bitmap.iter().all(|piece| piece.get() < pieces));
             }

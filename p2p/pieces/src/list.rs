@@ -60,7 +60,7 @@ impl PieceList {
         }
         let len = u64::from(number(20)) << 32 | u64::from(number(16));
         let layout = PieceLayout::new(len, number(12))?;
-        let expected = HEADER + layout.count() as usize * DIGEST;
+        let expected = HEADER + layout.count().get() as usize * DIGEST;
         if bytes.len() != expected {
             return Err(ListError::Length { found: bytes.len(), expected });
         }
@@ -88,8 +88,8 @@ impl PieceList {
 
     /// How the blob is cut.
     #[must_use]
-    pub const fn layout(&self) -> PieceLayout {
-        self.layout
+    pub const fn layout(&self) -> &PieceLayout {
+        &self.layout
     }
 
     /// Whether `bytes` are this piece.

@@ -15,7 +15,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, Members, OriginError, Parts, check::Outcome, owned::OwnedTasks, swarm::Swarm, wire};
+use super::{
+    Command, Members, OriginError, Parts,
+    check::Outcome,
+    owned::OwnedTasks,
+    swarm::Swarm,
+    wire::{self, Shape},
+};
 use crate::{
     NodeId, P2pError, PieceIndex, TaskId,
     membership::Told,
@@ -205,7 +211,7 @@ impl Actor {
         let Some(swarm) = self.swarms.get_mut(&task) else { return };
         match action {
             Action::Greet(node) => {
-                let greeting = wire::greet(task, swarm.layout(), swarm.task.have());
+                let greeting = wire::greet(task, Shape::of(swarm.layout()), swarm.task.have());
                 swarm.greeted.insert(node);
                 self.say(node, greeting);
             }
@@ -289,7 +295,7 @@ impl Actor {
         swarm.owner = owner;
         swarm.task.owner_changed();
         self.stirred.insert(task);
-        let join = wire::join(task, swarm.layout(), swarm.task.have(), &swarm.task.leased());
+        let join = wire::join(task, Shape::of(swarm.layout()), swarm.task.have(), &swarm.task.leased());
         match owner {
             Some(owner) if owner == self.me => self.tell_owned(self.me, join),
             Some(owner) => self.say(owner, join),

@@ -9,7 +9,7 @@ use super::{
     actor::{Actor, Done},
 };
 use crate::{
-    Claim, NodeId, P2pError, PieceIndex, PieceList, TaskId,
+    ChunkList, Claim, NodeId, P2pError, PieceIndex, PieceList, TaskId,
     metrics::{Fate, From},
     peer::Source,
     store::{Standing, StoreError},
@@ -31,6 +31,7 @@ pub(super) enum Outcome {
 /// What a piece must be.
 enum Proof {
     List(Arc<PieceList>),
+    Chunks(Arc<ChunkList>),
     Claim(Claim),
     /// It comes from the origin: it is what this node says that it is.
     Own(NodeId),
@@ -42,6 +43,14 @@ const fn standing(is_whole: bool, fetcher: NodeId) -> Standing {
 }
 
 impl Proof {
+    /// The piece as it is kept, if it is right: nothing says what stands between chunks, so that all nodes keep zeros.
+    fn without_gaps(&self, piece: PieceIndex, bytes: Bytes) -> Bytes {
+        match self {
+            Self::Chunks(list) => list.without_gaps(piece, &bytes).map_or(bytes, Bytes::from),
+            Self::List(_) | Self::Claim(_) | Self::Own(_) => bytes,
+        }
+    }
+
     /// The standing of a piece, and the word for it, or what becomes of it. `is_whole`: the whole will be checked.
     fn judge(
         &self,
@@ -52,7 +61,8 @@ impl Proof {
         let digest = || *blake3::hash(bytes).as_bytes();
         match self {
             Self::List(list) if list.vouches_for(piece, bytes) => Ok((Standing::Good, None)),
-            Self::List(_) => Err(Outcome::Wrong),
+            Self::Chunks(list) if list.vouches_for(piece, bytes) => Ok((Standing::Good, None)),
+            Self::List(_) | Self::Chunks(_) => Err(Outcome::Wrong),
             Self::Claim(claim) => match digest() {
                 digest if digest == claim.digest => Ok((standing(is_whole, claim.fetcher), Some(*claim))),
                 digest => Err(Outcome::Disputed(digest)),
@@ -80,6 +90,7 @@ impl Actor {
         let Some(swarm) = self.swarms.get_mut(&task) else { return };
         let proof = match (&swarm.content, source) {
             (Content::Listed { list, .. }, _) => Proof::List(Arc::clone(list)),
+            (Content::Chunks { list, .. }, _) => Proof::Chunks(Arc::clone(list)),
             (_, Source::Origin) => Proof::Own(self.me),
             (_, Source::Node(node)) => match swarm.provisional.claim(piece) {
                 Some(claim) => Proof::Claim(claim),
@@ -89,6 +100,7 @@ impl Actor {
         let (store, stored) = (Arc::clone(&self.store), Arc::clone(&swarm.stored));
         let (is_whole, metrics) = (swarm.is_whole(), self.metrics.clone());
         self.work.spawn_blocking(move || {
+            let bytes = proof.without_gaps(piece, bytes);
             let count = |fate| metrics.piece(source.into(), fate, bytes.len() as u64);
             let (standing, claim) = match proof.judge(piece, &bytes, is_whole) {
                 Ok(right) => right,

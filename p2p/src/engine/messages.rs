@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use p2p_api::peer::{self, Body};
 
-use super::{actor::Actor, wire};
+use super::{
+    actor::Actor,
+    wire::{self, Shape},
+};
 use crate::{
     NodeId, TaskId,
     metrics::{Fate, From},
@@ -71,32 +74,32 @@ impl Actor {
         let now = self.now();
         match body {
             Body::Join(join) => {
-                let part = wire::part(join.len, join.piece_size, &join.have);
-                let (Some(task), Some((layout, have))) = (wire::task(&join.task), part) else { return };
-                let holding = wire::pieces(layout, &join.holding);
-                if let Some(index) = self.owned.joined(task, layout) {
+                let part = wire::joined(&join);
+                let (Some(task), Some((shape, have))) = (wire::task(&join.task), part) else { return };
+                let holding = wire::pieces(shape.count, &join.holding);
+                if let Some(index) = self.owned.joined(task, shape) {
                     index.join(now, node, have, &holding, join.spare.min(64) as usize);
                 }
             }
-            Body::Report(report) => self.with_owned(&report.task, |index, layout| {
-                let (got, failed) = (wire::pieces(layout, &report.got), wire::pieces(layout, &report.failed));
+            Body::Report(report) => self.with_owned(&report.task, |index, count| {
+                let (got, failed) = (wire::pieces(count, &report.got), wire::pieces(count, &report.failed));
                 index.report(now, node, &got, &failed, report.lonely);
             }),
-            Body::Ask(ask) => self.with_owned(&ask.task, |index, layout| {
-                let (pieces, priority) = (wire::pieces(layout, &ask.pieces), wire::priority(ask.priority));
+            Body::Ask(ask) => self.with_owned(&ask.task, |index, count| {
+                let (pieces, priority) = (wire::pieces(count, &ask.pieces), wire::priority(ask.priority));
                 index.ask(now, node, &pieces, priority, ask.insists);
             }),
-            Body::Claims(claims) => self.with_owned(&claims.task, |index, layout| {
-                index.claimed(node, &wire::claims_in(layout, &claims.claims));
+            Body::Claims(claims) => self.with_owned(&claims.task, |index, count| {
+                index.claimed(node, &wire::claims_in(count, &claims.claims));
             }),
             Body::Leave(leave) => self.with_owned(&leave.task, |index, _| index.leave(node)),
             _ => {}
         }
     }
 
-    fn with_owned(&mut self, task: &[u8], act: impl FnOnce(&mut crate::owner::Index, crate::PieceLayout)) {
-        if let Some((index, layout)) = wire::task(task).and_then(|task| self.owned.get(task)) {
-            act(index, layout);
+    fn with_owned(&mut self, task: &[u8], act: impl FnOnce(&mut crate::owner::Index, crate::PieceCount)) {
+        if let Some((index, count)) = wire::task(task).and_then(|task| self.owned.get(task)) {
+            act(index, count);
         }
     }
 
@@ -111,25 +114,25 @@ impl Actor {
         };
         let Some(task) = wire::task(task) else { return };
         let Some(swarm) = self.swarms.get(&task).filter(|swarm| swarm.owner == Some(from)) else { return };
-        let (layout, node) = (swarm.layout(), self.me);
+        let (count, node) = (swarm.layout().count(), self.me);
         let instruction = match body {
             Body::Partners(message) => {
                 let partners = message.nodes.iter().filter_map(|named| wire::node(&named.id)).collect();
                 Instruction::Partners { node, partners }
             }
             Body::Grant(grant) => {
-                let Some(piece) = layout.piece(grant.piece) else { return };
+                let Some(piece) = count.piece(grant.piece) else { return };
                 let (priority, term) =
                     (wire::priority(grant.priority), Duration::from_millis(grant.lease_ms.into()));
                 Instruction::Grant { node, piece, priority, term }
             }
             Body::Claims(message) => {
-                let claims = wire::claims_in(layout, &message.claims);
+                let claims = wire::claims_in(count, &message.claims);
                 Instruction::Claims { node, claims }
             }
             Body::Holders(message) => {
                 let holder = |holder: &peer::Holder| {
-                    Some((layout.piece(holder.piece)?, wire::node(&holder.node.as_ref()?.id)?))
+                    Some((count.piece(holder.piece)?, wire::node(&holder.node.as_ref()?.id)?))
                 };
                 Instruction::Holders { node, holders: message.holders.iter().filter_map(holder).collect() }
             }
@@ -153,16 +156,16 @@ impl Actor {
 
     fn greeted(&mut self, node: NodeId, greet: &peer::Greet) {
         let now = self.now();
-        let part = wire::part(greet.len, greet.piece_size, &greet.have);
-        let (Some(task), Some((layout, has))) = (wire::task(&greet.task), part) else { return };
-        let swarm = self.swarms.get_mut(&task).filter(|swarm| swarm.layout() == layout);
+        let part = wire::greeted(greet);
+        let (Some(task), Some((shape, has))) = (wire::task(&greet.task), part) else { return };
+        let swarm = self.swarms.get_mut(&task).filter(|swarm| Shape::of(swarm.layout()) == shape);
         let taken = swarm.and_then(|swarm| swarm.task.greeted(now, node, has).then_some(swarm));
         let Some(swarm) = taken else {
             return self.say(node, Body::Part(peer::Part { task: wire::bytes(task) }));
         };
         self.stirred.insert(task);
         if swarm.greeted.insert(node) {
-            let answer = wire::greet(task, layout, swarm.task.have());
+            let answer = wire::greet(task, shape, swarm.task.have());
             self.say(node, answer);
         }
     }
@@ -180,10 +183,10 @@ impl Actor {
         else {
             return;
         };
-        let layout = swarm.layout();
+        let count = swarm.layout().count();
         match body {
             Body::Have(have) => {
-                let pieces = wire::pieces(layout, &have.pieces);
+                let pieces = wire::pieces(count, &have.pieces);
                 swarm.task.has(node, pieces.iter().copied());
                 self.came(node, task, &pieces);
             }
@@ -194,12 +197,12 @@ impl Actor {
             }
             Body::Busy(busy) => {
                 let retry = Duration::from_millis(busy.retry_ms.into()).min(Duration::from_secs(10));
-                if let Some(piece) = layout.piece(busy.piece) {
+                if let Some(piece) = count.piece(busy.piece) {
                     swarm.task.busy(now, node, piece, retry);
                 }
             }
             Body::Missing(missing) => {
-                if let Some(piece) = layout.piece(missing.piece) {
+                if let Some(piece) = count.piece(missing.piece) {
                     swarm.task.missing(node, piece);
                 }
             }

@@ -3,9 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    NodeId, PieceLayout, TaskId,
+    NodeId, PieceCount, TaskId,
     owner::{Index, Instruction},
 };
+
+use super::wire::Shape;
 
 /// Time between two looks at leases and silent members.
 const TICK: Duration = Duration::from_millis(50);
@@ -15,7 +17,7 @@ const MOST: usize = 4096;
 #[derive(Debug)]
 struct Owned {
     index: Index,
-    layout: PieceLayout,
+    shape: Shape,
 }
 
 /// The tasks that this node keeps order in.
@@ -32,19 +34,19 @@ impl OwnedTasks {
     }
 
     /// The index of a task that somebody joins, if it is laid out as others say.
-    pub(super) fn joined(&mut self, task: TaskId, layout: PieceLayout) -> Option<&mut Index> {
+    pub(super) fn joined(&mut self, task: TaskId, shape: Shape) -> Option<&mut Index> {
         if !self.tasks.contains_key(&task) && self.tasks.len() >= MOST {
             return None;
         }
         let seed = self.random.u64(..);
         let owned =
-            self.tasks.entry(task).or_insert_with(|| Owned { index: Index::new(layout, seed), layout });
-        (owned.layout == layout).then_some(&mut owned.index)
+            self.tasks.entry(task).or_insert_with(|| Owned { index: Index::new(shape.count, seed), shape });
+        (owned.shape == shape).then_some(&mut owned.index)
     }
 
     /// The index of a task that somebody is in.
-    pub(super) fn get(&mut self, task: TaskId) -> Option<(&mut Index, PieceLayout)> {
-        self.tasks.get_mut(&task).map(|owned| (&mut owned.index, owned.layout))
+    pub(super) fn get(&mut self, task: TaskId) -> Option<(&mut Index, PieceCount)> {
+        self.tasks.get_mut(&task).map(|owned| (&mut owned.index, owned.shape.count))
     }
 
     /// A node is gone.

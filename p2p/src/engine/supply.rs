@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{PieceBitmap, PieceIndex, PieceLayout};
+use crate::{PieceBitmap, PieceCount, PieceIndex};
 
 /// Where bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,8 @@ impl Supply {
 pub(super) struct FromOrigin(Mutex<PieceBitmap>);
 
 impl FromOrigin {
-    pub(super) fn new(layout: PieceLayout) -> Self {
-        Self(Mutex::new(PieceBitmap::empty(layout)))
+    pub(super) fn new(count: PieceCount) -> Self {
+        Self(Mutex::new(PieceBitmap::empty(count)))
     }
 
     /// A piece has come, for the first time or anew.

@@ -56,8 +56,8 @@ impl Swarm {
     pub(super) fn new(content: Content, stored: Arc<Stored>, origin: Arc<dyn Origin>, seed: u64) -> Self {
         let good = stored.good();
         let provisional = Provisional::new(good.is_full());
-        let task = Task::new(stored.layout(), good, seed);
-        let from_origin = Arc::new(FromOrigin::new(stored.layout()));
+        let task = Task::new(stored.layout().clone(), good, seed);
+        let from_origin = Arc::new(FromOrigin::new(stored.layout().count()));
         Self {
             id: stored.task(),
             content,
@@ -95,7 +95,7 @@ impl Swarm {
         now.saturating_sub(*self.unheld.get_or_insert(now)) >= LINGER
     }
 
-    pub(super) fn layout(&self) -> PieceLayout {
+    pub(super) fn layout(&self) -> &PieceLayout {
         self.stored.layout()
     }
 
@@ -117,7 +117,7 @@ impl Swarm {
         until: Until,
         done: oneshot::Sender<Result<(), P2pError>>,
     ) {
-        let mut missing = PieceBitmap::empty(self.layout());
+        let mut missing = PieceBitmap::empty(self.layout().count());
         for piece in pieces.iter().filter(|piece| !self.task.have().contains(**piece)) {
             missing.insert(*piece);
         }
@@ -128,7 +128,8 @@ impl Swarm {
         }
         self.task.want(priority, pieces);
         if self.is_whole() && until == Until::Checked {
-            self.task.want(Priority::Background, self.layout().pieces());
+            let all = self.layout().pieces();
+            self.task.want(Priority::Background, all);
         }
         self.waiting.push(waits);
     }
@@ -157,7 +158,7 @@ impl Swarm {
 
     /// Nothing is here any more; says whom to part from.
     pub(super) fn start_over(&mut self, seed: u64) -> Vec<NodeId> {
-        self.task = Task::new(self.layout(), PieceBitmap::empty(self.layout()), seed);
+        self.task = Task::new(self.layout().clone(), PieceBitmap::empty(self.layout().count()), seed);
         self.provisional = Provisional::new(false);
         self.owner = None;
         self.greeted.drain().collect()
@@ -196,7 +197,7 @@ impl Swarm {
     }
 
     fn want_less(&mut self) {
-        let mut waited_for = PieceBitmap::empty(self.layout());
+        let mut waited_for = PieceBitmap::empty(self.layout().count());
         for waits in &self.waiting {
             if self.is_whole() && waits.until == Until::Checked {
                 return;

@@ -137,6 +137,8 @@ pub struct Cluster {
     pub members: watch::Sender<Arc<Members>>,
     /// The nodes.
     pub engines: Vec<Engine>,
+    /// What they count.
+    pub metrics: Vec<Metrics>,
     /// The blob.
     pub content: Content,
     /// Where it is.
@@ -165,7 +167,8 @@ impl Cluster {
             (0..shape.nodes).map(|number| (id(number), ([127, 0, 0, 1], 1).into())).collect();
         let (members, watched) = watch::channel(Arc::new(members));
         let dir = tempfile::tempdir().unwrap();
-        let start = |number: usize| {
+        let metrics: Vec<_> = std::iter::repeat_with(Metrics::default).take(shape.nodes).collect();
+        let start = |(number, metrics): (usize, Metrics)| {
             let link = Rate::per_second(shape.rate.try_into().unwrap());
             let (transport, events) = network.attach(id(number), Uplink { up: link, down: link });
             let budget = Budget { bytes: u64::MAX, keep_free: 0 };
@@ -177,13 +180,13 @@ impl Cluster {
                 members: watched.clone(),
                 told: tokio::sync::mpsc::channel(1).0,
                 limits: Limits::default(),
-                metrics: Metrics::default(),
+                metrics,
                 seed: shape.seed.wrapping_mul(1_000_003) + number as u64,
             })
         };
-        let engines = (0..shape.nodes).map(start).collect();
+        let engines = metrics.iter().cloned().enumerate().map(start).collect();
         let server = Arc::new(Server::new(blob, shape.origin_rate));
-        Self { network, members, engines, content, server, dir }
+        Self { network, members, engines, metrics, content, server, dir }
     }
 
     /// Opens the blob at a node.

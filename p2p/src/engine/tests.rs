@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
+mod chunks;
 mod plain;
 
 use super::{

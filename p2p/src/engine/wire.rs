@@ -6,7 +6,8 @@ use p2p_api::peer::{self, Body};
 
 use super::Members;
 use crate::{
-    Claim, NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId, owner::Instruction, peer::Action,
+    Claim, NodeId, PieceBitmap, PieceCount, PieceIndex, PieceLayout, Priority, TaskId, owner::Instruction,
+    peer::Action,
 };
 
 pub(super) fn bytes(task: TaskId) -> bytes::Bytes {
@@ -22,8 +23,8 @@ pub(super) fn node(bytes: &[u8]) -> Option<NodeId> {
 }
 
 /// The pieces of these numbers that the blob has.
-pub(super) fn pieces(layout: PieceLayout, numbers: &[u32]) -> Vec<PieceIndex> {
-    numbers.iter().filter_map(|number| layout.piece(*number)).collect()
+pub(super) fn pieces(count: PieceCount, numbers: &[u32]) -> Vec<PieceIndex> {
+    numbers.iter().filter_map(|number| count.piece(*number)).collect()
 }
 
 pub(super) fn numbers(pieces: &[PieceIndex]) -> Vec<u32> {
@@ -50,9 +51,9 @@ pub(super) fn priority_number(priority: Priority) -> i32 {
 }
 
 /// What is said of pieces that the blob has.
-pub(super) fn claims_in(layout: PieceLayout, claims: &[peer::Claim]) -> Vec<Claim> {
+pub(super) fn claims_in(count: PieceCount, claims: &[peer::Claim]) -> Vec<Claim> {
     let sound = |claim: &peer::Claim| {
-        let piece = layout.piece(claim.piece)?;
+        let piece = count.piece(claim.piece)?;
         let digest = claim.digest.as_ref().try_into().ok()?;
         Some(Claim { piece, digest, fetcher: node(&claim.fetcher)? })
     };
@@ -69,19 +70,58 @@ pub(super) fn claims(task: TaskId, claims: &[Claim]) -> Body {
     Body::Claims(peer::Claims { task: bytes(task), claims: claims.iter().map(said).collect() })
 }
 
-/// A layout and what is there of it, if both are sound.
-pub(super) fn part(len: u64, piece_size: u32, have: &[u8]) -> Option<(PieceLayout, PieceBitmap)> {
-    let layout = PieceLayout::new(len, piece_size).ok()?;
-    Some((layout, PieceBitmap::from_bytes(layout, have).ok()?))
+/// What nodes tell each other of a layout: enough to see that it is the same. Where pieces lie that are cut at the
+/// borders of chunks stands in the list that names the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    len: u64,
+    /// 0 where pieces are of different sizes.
+    piece_size: u32,
+    pub(super) count: PieceCount,
+}
+
+impl Shape {
+    pub(super) fn of(layout: &PieceLayout) -> Self {
+        Self { len: layout.len(), piece_size: layout.piece_size(), count: layout.count() }
+    }
+
+    /// What a message says, if a layout can be so.
+    fn told(len: u64, piece_size: u32, pieces: u32) -> Option<Self> {
+        let count = match piece_size {
+            0 => PieceCount::new(pieces)?,
+            _ => PieceLayout::new(len, piece_size).ok()?.count(),
+        };
+        Some(Self { len, piece_size, count })
+    }
+
+    /// The number of pieces as a message says it, where their size does not.
+    fn told_count(self) -> u32 {
+        if self.piece_size == 0 { self.count.get() } else { 0 }
+    }
+}
+
+/// The shape that a node joins with, and what it has, if both are sound.
+pub(super) fn joined(join: &peer::Join) -> Option<(Shape, PieceBitmap)> {
+    part(Shape::told(join.len, join.piece_size, join.pieces)?, &join.have)
+}
+
+/// The same of a partner.
+pub(super) fn greeted(greet: &peer::Greet) -> Option<(Shape, PieceBitmap)> {
+    part(Shape::told(greet.len, greet.piece_size, greet.pieces)?, &greet.have)
+}
+
+fn part(shape: Shape, have: &[u8]) -> Option<(Shape, PieceBitmap)> {
+    Some((shape, PieceBitmap::from_bytes(shape.count, have).ok()?))
 }
 
 pub(super) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
-pub(super) fn greet(task: TaskId, layout: PieceLayout, have: &PieceBitmap) -> Body {
-    let (len, piece_size) = (layout.len(), layout.piece_size());
-    Body::Greet(peer::Greet { task: bytes(task), len, piece_size, have: have.to_bytes().into() })
+pub(super) fn greet(task: TaskId, shape: Shape, have: &PieceBitmap) -> Body {
+    let Shape { len, piece_size, .. } = shape;
+    let (pieces, have) = (shape.told_count(), have.to_bytes().into());
+    Body::Greet(peer::Greet { task: bytes(task), len, piece_size, pieces, have })
 }
 
 /// The message that an action is: to whom, where that is a partner, and what. `None` for what is no message alone.
@@ -107,10 +147,11 @@ pub(super) fn message(task: TaskId, action: Action) -> Option<(Option<NodeId>, B
     })
 }
 
-pub(super) fn join(task: TaskId, layout: PieceLayout, have: &PieceBitmap, holding: &[PieceIndex]) -> Body {
-    let (len, piece_size, have) = (layout.len(), layout.piece_size(), have.to_bytes().into());
+pub(super) fn join(task: TaskId, shape: Shape, have: &PieceBitmap, holding: &[PieceIndex]) -> Body {
+    let Shape { len, piece_size, .. } = shape;
+    let (pieces, have, holding) = (shape.told_count(), have.to_bytes().into(), numbers(holding));
     let spare = u32::try_from(super::actor::SPARE).unwrap_or(1);
-    Body::Join(peer::Join { task: bytes(task), len, piece_size, have, holding: numbers(holding), spare })
+    Body::Join(peer::Join { task: bytes(task), len, piece_size, have, holding, spare, pieces })
 }
 
 /// The message that an instruction is. Nodes whose address is not known are left out.

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use axum::{
     Json,
-    body::{Bytes, HttpBody as _},
+    body::HttpBody as _,
     extract::{Path, Query, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
@@ -14,10 +14,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{BLOBS, DEADLINE, LARGEST_RANGE, Local, Opened, limits};
-use crate::{
-    P2pError, PieceList, Priority, engine::Content, rate::Use, rights::Verdict, source::RegistryOrigin,
-};
+use super::{DEADLINE, LARGEST_RANGE, Local, Opened, limits};
+use crate::{P2pError, PieceLayout, Priority, rate::Use, rights::Verdict};
 
 /// Says where the bytes of an answer came from.
 const SOURCE: HeaderName = HeaderName::from_static("x-shoal-source");
@@ -29,47 +27,11 @@ pub(super) struct Origin {
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Listed {
-    /// BLAKE3 of the list of pieces, where the blob has one.
+    /// BLAKE3 of the list of pieces or chunks, where the blob has one.
     list: Option<String>,
     /// The caller checks by itself what it reads of a blob without one.
     #[serde(default)]
     unchecked: bool,
-}
-
-/// Takes the list of a blob's pieces: from now on its ranges can be read.
-pub(super) async fn pieces(
-    State(local): State<Arc<Local>>,
-    Path(digest): Path<String>,
-    Query(origin): Query<Origin>,
-    body: Bytes,
-) -> Response {
-    let Some(blob) = parse_digest(&digest) else {
-        return refuse(StatusCode::BAD_REQUEST, "not a sha256 digest");
-    };
-    let repository = match Repository::parse(&origin.repository) {
-        Ok(repository) => repository,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
-    };
-    if let Err(refusal) = may_read(&local, &repository, &digest) {
-        return refusal.into_response();
-    }
-    let list = match PieceList::decode(&body) {
-        Ok(list) => Arc::new(list),
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
-    };
-    let name = list.digest();
-    if local.blobs().len() >= BLOBS && !local.blobs().contains_key(&(blob, Some(name))) {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many blobs are known");
-    }
-    let origin = Arc::new(RegistryOrigin::new(local.client.clone(), repository, digest));
-    match timeout(DEADLINE, local.engine.open(Content::Listed { blob, list }, origin.clone())).await {
-        Ok(Ok(opened)) => {
-            local.blobs().insert((blob, Some(name)), Opened { blob: opened, origin });
-            Json(json!({ "list": hex::encode(name) })).into_response()
-        }
-        Ok(Err(error)) => fail(&error),
-        Err(_) => refuse(StatusCode::GATEWAY_TIMEOUT, "not in time"),
-    }
 }
 
 /// Tells which pieces of a blob are here, as runs of the first and the last.
@@ -89,7 +51,7 @@ pub(super) async fn here(
             _ => runs.push((piece, piece)),
         }
     }
-    Json(json!({ "pieces": blob.layout().count(), "here": runs })).into_response()
+    Json(json!({ "pieces": blob.layout().count().get(), "here": runs })).into_response()
 }
 
 /// Reads a range of a blob.
@@ -210,8 +172,7 @@ pub(super) fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Open
     };
     let names = parse_digest(digest).zip(list);
     let names = names.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "not a digest".into()))?;
-    let unknown =
-        || Refusal(StatusCode::NOT_FOUND, "it is not known, or the list of its pieces is not".into());
+    let unknown = || Refusal(StatusCode::NOT_FOUND, "it is not known, or its list is not".into());
     let opened = local.blobs().get(&names).cloned().ok_or_else(unknown)?;
     match may_read(local, opened.origin.repository(), digest) {
         Ok(()) => Ok(opened),
@@ -235,10 +196,11 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
             json!({
                 "digest": format!("sha256:{}", hex::encode(blob)),
                 "list": list.map(hex::encode),
+                "checked_by": checked_by(list.is_some(), layout),
                 "repository": origin.repository().to_string(),
                 "task": opened.task().to_string(),
                 "bytes": layout.len(),
-                "pieces": layout.count(),
+                "pieces": layout.count().get(),
                 "pieces_here": here,
             })
         })
@@ -251,6 +213,15 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
     let node = hex::encode(local.node.id.0);
     Json(json!({ "node": node, "members": members, "blobs": blobs, "limits": limits::told(&local.node.limits) }))
         .into_response()
+}
+
+/// What makes a piece of a blob a good one.
+fn checked_by(is_listed: bool, layout: &PieceLayout) -> &'static str {
+    match (is_listed, layout.piece_size()) {
+        (false, _) => "whole",
+        (true, 0) => "chunks",
+        (true, _) => "pieces",
+    }
 }
 
 pub(super) fn parse_digest(text: &str) -> Option<[u8; 32]> {

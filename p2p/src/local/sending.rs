@@ -87,8 +87,9 @@ impl Sending {
         if self.range.is_empty() {
             return Ok(None);
         }
-        let piece = u64::from(self.blob.layout().piece_size());
-        let border = (self.range.start / piece + 1) * piece;
+        let layout = self.blob.layout();
+        let border =
+            layout.touched(self.range.clone()).next().map_or(u64::MAX, |piece| layout.range(piece).end);
         let range = self.range.start..border.min(self.range.end);
         let is_last = range.end == self.range.end;
         if is_last

@@ -45,7 +45,7 @@ pub(super) async fn introduce(
     match open(&local, &repository, &digest, credential.as_ref()).await {
         Ok(Opened { blob, .. }) => {
             let layout = blob.layout();
-            Json(json!({ "bytes": layout.len(), "pieces": layout.count() })).into_response()
+            Json(json!({ "bytes": layout.len(), "pieces": layout.count().get() })).into_response()
         }
         Err(refusal) => refusal.into_response(),
     }

@@ -8,7 +8,7 @@ use super::{
     claims::Claims,
     leases::{Lease, Leases},
 };
-use crate::{Claim, NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, wants::Wants};
+use crate::{Claim, NodeId, PieceBitmap, PieceCount, PieceIndex, Priority, wants::Wants};
 
 /// Partners that a node is told at a time.
 const PARTNERS: usize = 24;
@@ -68,7 +68,7 @@ struct Member {
 /// One task, as its owner sees it.
 #[derive(Debug)]
 pub struct Index {
-    layout: PieceLayout,
+    count: PieceCount,
     members: HashMap<NodeId, Member>,
     /// The members, to draw from.
     drawn_from: Vec<NodeId>,
@@ -85,13 +85,13 @@ pub struct Index {
 impl Index {
     /// A task that nobody is in yet. `seed` decides what is left to chance.
     #[must_use]
-    pub fn new(layout: PieceLayout, seed: u64) -> Self {
+    pub fn new(count: PieceCount, seed: u64) -> Self {
         Self {
-            layout,
+            count,
             members: HashMap::new(),
             drawn_from: Vec::new(),
-            copies: vec![0; layout.count() as usize],
-            open: Wants::nothing(layout),
+            copies: vec![0; count.get() as usize],
+            open: Wants::nothing(count),
             demanded_by: HashMap::new(),
             leases: Leases::new(),
             claims: Claims::default(),
@@ -113,7 +113,7 @@ impl Index {
         for piece in have.iter() {
             self.gained(now, piece, node);
         }
-        let wants = PieceBitmap::empty(self.layout);
+        let wants = PieceBitmap::empty(self.count);
         let member = Member { have, wants, spare, holding: 0, granted: 0, seen: now };
         self.members.insert(node, member);
         self.drawn_from.push(node);

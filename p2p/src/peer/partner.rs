@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout};
+use crate::{NodeId, PieceBitmap, PieceCount, PieceIndex};
 
 /// Requests that a partner is given at a time.
 const PIPELINE: usize = 2;
@@ -83,8 +83,8 @@ pub(super) struct Partners {
 }
 
 impl Partners {
-    pub(super) fn none(layout: PieceLayout) -> Self {
-        Self { all: BTreeMap::new(), copies: vec![0; layout.count() as usize] }
+    pub(super) fn none(count: PieceCount) -> Self {
+        Self { all: BTreeMap::new(), copies: vec![0; count.get() as usize] }
     }
 
     /// Takes up a partner, or what is new of one.

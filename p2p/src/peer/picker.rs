@@ -70,10 +70,10 @@ fn rarest(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PieceLayout;
+    use crate::PieceCount;
 
     struct Scene {
-        layout: PieceLayout,
+        count: PieceCount,
         wants: Wants,
         has: PieceBitmap,
         underway: PieceBitmap,
@@ -83,19 +83,19 @@ mod tests {
     impl Scene {
         /// 100 pieces, nothing wanted; the partner has all of them; piece `n` has `n` copies.
         fn new() -> Self {
-            let layout = PieceLayout::new(100 << 20, 1 << 20).unwrap();
+            let count = PieceCount::new(100).unwrap();
             Self {
-                layout,
-                wants: Wants::nothing(layout),
-                has: PieceBitmap::full(layout),
-                underway: PieceBitmap::empty(layout),
+                count,
+                wants: Wants::nothing(count),
+                has: PieceBitmap::full(count),
+                underway: PieceBitmap::empty(count),
                 copies: (0..100).collect(),
             }
         }
 
         fn want(&mut self, priority: Priority, numbers: &[u32]) {
-            let layout = self.layout;
-            self.wants.add(priority, numbers.iter().map(|number| layout.piece(*number).unwrap()));
+            let count = self.count;
+            self.wants.add(priority, numbers.iter().map(|number| count.piece(*number).unwrap()));
         }
 
         fn pick(&self, seed: u64) -> Option<(u32, Priority)> {
@@ -138,10 +138,10 @@ mod tests {
         let mut scene = Scene::new();
         scene.want(Priority::Demand, &[5]);
         scene.want(Priority::Background, &[6, 7]);
-        scene.underway.insert(scene.layout.piece(5).unwrap());
-        scene.has.remove(scene.layout.piece(6).unwrap());
+        scene.underway.insert(scene.count.piece(5).unwrap());
+        scene.has.remove(scene.count.piece(6).unwrap());
         assert_eq!(scene.pick(1), Some((7, Priority::Background)));
-        scene.has = PieceBitmap::empty(scene.layout);
+        scene.has = PieceBitmap::empty(scene.count);
         assert_eq!(scene.pick(1), None);
     }
 }

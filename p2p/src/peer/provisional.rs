@@ -200,19 +200,19 @@ impl Provisional {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PieceLayout;
+    use crate::PieceCount;
 
     const ME: NodeId = NodeId([1; 32]);
     const LIAR: NodeId = NodeId([2; 32]);
 
-    fn layout() -> PieceLayout {
-        PieceLayout::new(3 * u64::from(PieceLayout::MIN_SIZE), PieceLayout::MIN_SIZE).unwrap()
+    fn count() -> PieceCount {
+        PieceCount::new(3).unwrap()
     }
 
     /// All three pieces, the second from another node.
     fn full() -> (Provisional, PieceBitmap, Vec<PieceIndex>) {
-        let (mut provisional, mut have) = (Provisional::new(false), PieceBitmap::empty(layout()));
-        let pieces: Vec<_> = layout().pieces().collect();
+        let (mut provisional, mut have) = (Provisional::new(false), PieceBitmap::empty(count()));
+        let pieces: Vec<_> = count().pieces().collect();
         for (piece, fetcher) in pieces.iter().zip([ME, LIAR, ME]) {
             provisional.stored(Claim { piece: *piece, digest: [0; 32], fetcher });
             have.insert(*piece);
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_piece_waits_for_the_word_of_its_fetcher() {
         let mut provisional = Provisional::new(false);
-        let piece = layout().piece(0).unwrap();
+        let piece = count().piece(0).unwrap();
         provisional.early(piece, LIAR, Bytes::from_static(b"x"));
         let claim = Claim { piece, digest: [7; 32], fetcher: ME };
         assert_eq!(provisional.claimed(&[claim]), [(piece, LIAR, Bytes::from_static(b"x"))]);
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn of_a_disputed_piece_the_origin_says_who_was_wrong() {
-        let piece = layout().piece(0).unwrap();
+        let piece = count().piece(0).unwrap();
         let honest = NodeId([3; 32]);
         for (claimed, given, liar) in [([1; 32], [2; 32], honest), ([2; 32], [1; 32], LIAR)] {
             let mut provisional = Provisional::new(false);

@@ -66,15 +66,15 @@ impl Task {
     #[must_use]
     pub fn new(layout: PieceLayout, have: PieceBitmap, seed: u64) -> Self {
         Self {
-            layout,
             have,
-            wants: Wants::nothing(layout),
-            partners: Partners::none(layout),
-            flights: Flights::none(layout),
+            wants: Wants::nothing(layout.count()),
+            partners: Partners::none(layout.count()),
+            flights: Flights::none(layout.count()),
             outbox: Outbox::default(),
             rhythm: Rhythm::default(),
             hedge: Hedge::default(),
             random: fastrand::Rng::with_seed(seed),
+            layout,
         }
     }
 

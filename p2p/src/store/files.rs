@@ -66,10 +66,11 @@ impl Files {
         let data = OpenOptions::new().read(true).write(true).create_new(true).open(directory.join("data"))?;
         data.set_len(meta.layout.len())?;
         data.sync_all()?;
-        let map = MapFile::create(&directory.join("map"), meta.layout)?;
+        let map = MapFile::create(&directory.join("map"), meta.layout.count())?;
         meta.write(&directory.join("meta.json"))?;
         File::open(directory)?.sync_all()?;
-        Ok(Self::new(meta, data, map, PieceBitmap::empty(meta.layout)))
+        let none = PieceBitmap::empty(meta.layout.count());
+        Ok(Self::new(meta, data, map, none))
     }
 
     /// Opens the files of a task.
@@ -78,7 +79,7 @@ impl Files {
         if data.metadata()?.len() != meta.layout.len() {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let (map, good) = MapFile::open(&directory.join("map"), meta.layout)?;
+        let (map, good) = MapFile::open(&directory.join("map"), meta.layout.count())?;
         Ok(Self::new(meta, data, map, good))
     }
 
@@ -168,7 +169,7 @@ impl Files {
 
     /// Gives back to the disk what is not good, which nobody will know of; how many bytes are left.
     pub(super) fn release_unknown(&self) -> u64 {
-        let (good, layout) = (lock(&self.state).good.clone(), self.meta.layout);
+        let (good, layout) = (lock(&self.state).good.clone(), &self.meta.layout);
         let mut gap: Option<Range<u64>> = None;
         for piece in layout.pieces().filter(|piece| !good.contains(*piece)) {
             let range = layout.range(piece);

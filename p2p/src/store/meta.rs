@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{PieceLayout, TaskId, Vouch};
 
+mod places;
+
 const VERSION: u32 = 1;
 /// Largest file that is read.
 const LARGEST: u64 = 4096;
@@ -19,6 +21,13 @@ const LARGEST: u64 = 4096;
 pub enum Kept {
     /// A list of piece digests.
     List {
+        /// SHA-256 of the blob.
+        blob: [u8; 32],
+        /// BLAKE3 of the list.
+        list: [u8; 32],
+    },
+    /// A list of chunks.
+    Chunks {
         /// SHA-256 of the blob.
         blob: [u8; 32],
         /// BLAKE3 of the list.
@@ -34,7 +43,7 @@ pub enum Kept {
 }
 
 /// A task as it is written down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) task: TaskId,
     pub(super) layout: PieceLayout,
@@ -51,12 +60,15 @@ struct Written {
     blob: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     list: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chunks: Option<String>,
 }
 
 impl Meta {
     pub(super) fn new(vouch: Vouch<'_>, layout: PieceLayout) -> Self {
         let kept = match vouch {
             Vouch::List { blob, list } => Kept::List { blob: *blob, list: *list },
+            Vouch::Chunks { blob, list } => Kept::Chunks { blob: *blob, list: *list },
             Vouch::Whole { blob } => Kept::Whole { blob: *blob },
             Vouch::Url(_) => Kept::Url,
         };
@@ -65,18 +77,23 @@ impl Meta {
 
     /// Writes it, durable on return.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
-        let (blob, list) = match &self.kept {
-            Kept::List { blob, list } => (Some(hex::encode(blob)), Some(hex::encode(list))),
-            Kept::Whole { blob } => (Some(hex::encode(blob)), None),
-            Kept::Url => (None, None),
+        let (blob, list, chunks) = match &self.kept {
+            Kept::List { blob, list } => (Some(blob), Some(list), None),
+            Kept::Chunks { blob, list } => (Some(blob), None, Some(list)),
+            Kept::Whole { blob } => (Some(blob), None, None),
+            Kept::Url => (None, None, None),
         };
+        if self.layout.piece_size() == 0 {
+            places::write(path, &self.layout)?;
+        }
         let written = Written {
             version: VERSION,
             task: hex::encode(self.task.as_bytes()),
             len: self.layout.len(),
             piece_size: self.layout.piece_size(),
-            blob,
-            list,
+            blob: blob.map(hex::encode),
+            list: list.map(hex::encode),
+            chunks: chunks.map(hex::encode),
         };
         let mut file = File::create_new(path)?;
         file.write_all(&serde_json::to_vec(&written)?)?;
@@ -88,23 +105,27 @@ impl Meta {
         let mut bytes = Vec::new();
         File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
         let written: Written = serde_json::from_slice(&bytes)?;
-        written.check().ok_or_else(|| io::ErrorKind::InvalidData.into())
+        written.check(path).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 
 impl Written {
-    fn check(&self) -> Option<Meta> {
+    fn check(&self, path: &Path) -> Option<Meta> {
         let task = TaskId::from_bytes(digest(&self.task)?);
-        let layout = PieceLayout::new(self.len, self.piece_size).ok()?;
-        let digests = (self.blob.as_deref().map(digest), self.list.as_deref().map(digest));
-        let kept = match digests {
-            (Some(blob), Some(list)) => Kept::List { blob: blob?, list: list? },
-            (Some(blob), None) => Kept::Whole { blob: blob? },
-            (None, None) => Kept::Url,
-            (None, Some(_)) => return None,
+        let layout = match self.piece_size {
+            0 => places::read(path, self.len).ok()?,
+            piece_size => PieceLayout::new(self.len, piece_size).ok()?,
+        };
+        let kept = match (self.blob.as_deref(), self.list.as_deref(), self.chunks.as_deref()) {
+            (Some(blob), Some(list), None) => Kept::List { blob: digest(blob)?, list: digest(list)? },
+            (Some(blob), None, Some(list)) => Kept::Chunks { blob: digest(blob)?, list: digest(list)? },
+            (Some(blob), None, None) => Kept::Whole { blob: digest(blob)? },
+            (None, None, None) => Kept::Url,
+            _ => return None,
         };
         let named = match &kept {
             Kept::List { blob, list } => TaskId::of(Vouch::List { blob, list }) == task,
+            Kept::Chunks { blob, list } => TaskId::of(Vouch::Chunks { blob, list }) == task,
             Kept::Whole { blob } => TaskId::of(Vouch::Whole { blob }) == task,
             Kept::Url => true,
         };
@@ -127,11 +148,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = PieceLayout::new(5 << 20, 1 << 20).unwrap();
         let (blob, list) = (&[1; 32], &[2; 32]);
+        let uneven = PieceLayout::at(5 << 20, &[0..7, 4096..1 << 20]).unwrap();
         let url = "https://example.com/file?signature=secret";
-        for (number, vouch) in
-            [Vouch::List { blob, list }, Vouch::Whole { blob }, Vouch::Url(url)].into_iter().enumerate()
-        {
-            let (meta, path) = (Meta::new(vouch, layout), dir.path().join(number.to_string()));
+        let tasks = [
+            (Vouch::List { blob, list }, &layout),
+            (Vouch::Chunks { blob, list }, &uneven),
+            (Vouch::Whole { blob }, &layout),
+            (Vouch::Url(url), &layout),
+        ];
+        for (number, (vouch, layout)) in tasks.into_iter().enumerate() {
+            let (meta, path) = (Meta::new(vouch, layout.clone()), dir.path().join(number.to_string()));
             meta.write(&path).unwrap();
             assert_eq!(Meta::read(&path).unwrap(), meta);
             assert!(!std::fs::read_to_string(path).unwrap().contains("secret"));

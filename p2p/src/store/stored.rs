@@ -44,8 +44,8 @@ impl Stored {
 
     /// How it is cut.
     #[must_use]
-    pub fn layout(&self) -> PieceLayout {
-        self.files.meta.layout
+    pub fn layout(&self) -> &PieceLayout {
+        &self.files.meta.layout
     }
 
     /// What vouches for its pieces.

@@ -125,7 +125,7 @@ impl Table {
         let mut entries: Vec<_> = self.entries.values().collect();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.used()));
         let known = |entry: &Entry| {
-            let Meta { task, layout, kept } = entry.meta;
+            let Meta { task, layout, kept } = entry.meta.clone();
             Known { task, layout, kept, bytes: entry.bytes() }
         };
         entries.into_iter().map(known).collect()
@@ -182,7 +182,7 @@ impl Table {
         if let Some(stored) = &entry.open {
             return Ok(Some(stored.clone()));
         }
-        match Files::open(entry.meta, &path) {
+        match Files::open(entry.meta.clone(), &path) {
             Ok(files) => {
                 let stored = Arc::new(Stored::new(files));
                 entry.open = Some(stored.clone());
@@ -201,22 +201,23 @@ impl Table {
 
     /// Makes a task that is not there.
     pub(super) fn create(&mut self, meta: Meta) -> Result<Arc<Stored>, StoreError> {
-        let failed = |source| StoreError::File { task: meta.task, what: "create", source };
-        let path = self.path(meta.task);
+        let task = meta.task;
+        let failed = |source| StoreError::File { task, what: "create", source };
+        let path = self.path(task);
         if self.entries.len() >= self.most_tasks {
             self.take_out_first(|_| true).into_iter().for_each(Removed::delete);
         }
         // Under its name it is whole.
-        let begun = self.directory.join(format!(".new-{}", hex::encode(meta.task.as_bytes())));
+        let begun = self.directory.join(format!(".new-{}", hex::encode(task.as_bytes())));
         if begun.exists() {
             fs::remove_dir_all(&begun).map_err(failed)?;
         }
         fs::create_dir(&begun).map_err(failed)?;
-        let stored = Arc::new(Stored::new(Files::create(meta, &begun).map_err(failed)?));
+        let stored = Arc::new(Stored::new(Files::create(meta.clone(), &begun).map_err(failed)?));
         fs::rename(&begun, &path).map_err(failed)?;
         File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
         let entry = Entry { meta, bytes: 0, used: SystemTime::now(), open: Some(stored.clone()) };
-        self.entries.insert(meta.task, entry);
+        self.entries.insert(task, entry);
         self.close_unused();
         Ok(stored)
     }
@@ -277,7 +278,7 @@ fn read_task(path: &Path) -> io::Result<Entry> {
     if path.file_name().and_then(|name| name.to_str()) != Some(&hex::encode(meta.task.as_bytes())) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "named otherwise than it is"));
     }
-    let bytes = Files::open(meta, path)?.release_unknown();
+    let bytes = Files::open(meta.clone(), path)?.release_unknown();
     Ok(Entry { meta, bytes, used: last_used(path), open: None })
 }
 

@@ -209,7 +209,7 @@ fn a_piece_of_another_length_is_refused() {
     let store = open(&dir, 10);
     let layout = PieceLayout::new(LEN as u64 + 1, PieceLayout::MIN_SIZE).unwrap();
     let stored = store.task(vouch(&[1; 32]), layout).unwrap();
-    let last = layout.piece(1).unwrap();
+    let last = stored.layout().piece(1).unwrap();
     let error = store.put(&stored, last, &[0; 2], Standing::Good).unwrap_err();
     assert!(matches!(error, StoreError::Length { found: 2, expected: 1 }));
     assert!(store.put(&stored, last, &[0], Standing::Good).unwrap());
@@ -223,7 +223,7 @@ fn another_layout_replaces_a_task_that_nobody_uses() {
     let stored = store.task(vouch(&[1; 32]), layout(3)).unwrap();
     assert!(matches!(store.task(vouch(&[1; 32]), layout(4)), Err(StoreError::OtherLayout(_))));
     drop(stored);
-    assert_eq!(store.task(vouch(&[1; 32]), layout(4)).unwrap().layout(), layout(4));
+    assert_eq!(store.task(vouch(&[1; 32]), layout(4)).unwrap().layout(), &layout(4));
 }
 
 #[test]

@@ -78,8 +78,8 @@ impl World {
         let layout = PieceLayout::new(len, scene.piece_size).expect("a scene has a sound layout");
         let node = |number: usize| Node {
             task: Task::new(
-                layout,
-                PieceBitmap::empty(layout),
+                layout.clone(),
+                PieceBitmap::empty(layout.count()),
                 scene.seed.wrapping_mul(1_000_003) + number as u64,
             ),
             uploads: Uploads::default(),
@@ -95,11 +95,11 @@ impl World {
         let nodes: Vec<_> = (0..scene.nodes).map(node).collect();
         let rates: Vec<_> = nodes.iter().map(|node| Rates { up: up(node), down: scene.rate }).collect();
         Self {
+            owner: Index::new(layout.count(), scene.seed),
             layout,
             task: TaskId::of(Vouch::Url("simulated")),
             now: 0.0,
             queue: Agenda::default(),
-            owner: Index::new(layout, scene.seed),
             owner_polls: false,
             links: Links::new(&rates, scene.origin_rate),
             waiting: nodes.iter().filter(|node| !node.doomed).count(),
@@ -136,7 +136,7 @@ impl World {
 
     fn start(&mut self, node: usize) {
         self.report_to_owner(node, ToOwner::Join);
-        let (layout, order) = (self.layout, self.scene.order.clone());
+        let (layout, order) = (self.layout.clone(), self.scene.order.clone());
         let task = &mut self.nodes[node].task;
         if order.is_empty() {
             task.want(Priority::Background, layout.pieces());
@@ -290,7 +290,7 @@ impl World {
         let source = from.map_or(Source::Origin, |sender| Source::Node(id(sender)));
         let node = &mut self.nodes[to];
         self.duplicates += u64::from(!node.task.received(now, piece, source));
-        if node.doomed && node.task.have().held() * 2 >= self.layout.count() {
+        if node.doomed && node.task.have().held() * 2 >= self.layout.count().get() {
             return self.kill(to);
         }
         if node.task.is_satisfied() && node.finished.is_none() {
@@ -355,7 +355,7 @@ impl World {
         }
         let (now, node) = (self.clock(), id(from));
         match message {
-            ToOwner::Join => self.owner.join(now, node, PieceBitmap::empty(self.layout), &[], SPARE),
+            ToOwner::Join => self.owner.join(now, node, PieceBitmap::empty(self.layout.count()), &[], SPARE),
             ToOwner::Ask(pieces, priority, insists) => self.owner.ask(now, node, &pieces, priority, insists),
             ToOwner::Report(got, failed, lonely) => self.owner.report(now, node, &got, &failed, lonely),
         }

@@ -6,12 +6,12 @@ fn node(number: u8) -> NodeId {
     NodeId([number; 32])
 }
 
-fn layout() -> PieceLayout {
-    PieceLayout::new(20 << 20, 1 << 20).unwrap()
+fn count() -> PieceCount {
+    PieceCount::new(20).unwrap()
 }
 
 fn piece(number: u32) -> PieceIndex {
-    layout().piece(number).unwrap()
+    count().piece(number).unwrap()
 }
 
 fn pieces(numbers: impl IntoIterator<Item = u32>) -> Vec<PieceIndex> {
@@ -20,9 +20,9 @@ fn pieces(numbers: impl IntoIterator<Item = u32>) -> Vec<PieceIndex> {
 
 /// An index with members 1 to `members`, who want all and have nothing.
 fn swarm(members: u8) -> Index {
-    let mut index = Index::new(layout(), 1);
+    let mut index = Index::new(count(), 1);
     for number in 1..=members {
-        index.join(NOW, node(number), PieceBitmap::empty(layout()), &[], 2);
+        index.join(NOW, node(number), PieceBitmap::empty(count()), &[], 2);
         index.ask(NOW, node(number), &pieces(0..20), Priority::Background, false);
     }
     index
@@ -98,7 +98,7 @@ fn who_asks_is_told_who_has_a_piece_or_will() {
     let mut index = swarm(1);
     let granted = grants(&index.poll(NOW));
     index.report(NOW, node(1), &pieces([0]), &[], false);
-    index.join(NOW, node(2), PieceBitmap::empty(layout()), &[], 2);
+    index.join(NOW, node(2), PieceBitmap::empty(count()), &[], 2);
     index.poll(NOW);
     index.ask(NOW, node(2), &pieces([0, 1]), Priority::Demand, false);
     assert!(granted.contains(&(node(1), 1)));
@@ -110,7 +110,7 @@ fn who_insists_may_fetch_what_its_only_holder_does_not_give() {
     let mut index = swarm(1);
     index.poll(NOW);
     index.report(NOW, node(1), &pieces([0]), &[], false);
-    index.join(NOW, node(2), PieceBitmap::empty(layout()), &[], 2);
+    index.join(NOW, node(2), PieceBitmap::empty(count()), &[], 2);
     index.ask(NOW, node(2), &pieces([0]), Priority::Trace, true);
     assert!(grants(&index.poll(NOW)).contains(&(node(2), 0)));
 }
@@ -131,9 +131,9 @@ fn pieces_that_left_with_their_only_holder_are_fetched_again() {
 
 #[test]
 fn a_new_owner_that_hears_of_leases_grants_nothing_twice() {
-    let mut index = Index::new(layout(), 2);
-    index.join(NOW, node(1), PieceBitmap::empty(layout()), &pieces([0, 1]), 2);
-    index.join(NOW, node(2), PieceBitmap::empty(layout()), &[], 2);
+    let mut index = Index::new(count(), 2);
+    index.join(NOW, node(1), PieceBitmap::empty(count()), &pieces([0, 1]), 2);
+    index.join(NOW, node(2), PieceBitmap::empty(count()), &[], 2);
     index.ask(NOW, node(2), &pieces(0..20), Priority::Background, false);
     let granted = grants(&index.poll(NOW));
     assert!(!granted.is_empty() && granted.iter().all(|(_, number)| *number > 1), "{granted:?}");

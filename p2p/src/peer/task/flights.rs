@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::peer::Source;
-use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout};
+use crate::{NodeId, PieceBitmap, PieceCount, PieceIndex};
 
 /// Pieces on their way. A few dozen at most.
 #[derive(Debug)]
@@ -15,10 +15,10 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    pub(super) fn none(layout: PieceLayout) -> Self {
+    pub(super) fn none(count: PieceCount) -> Self {
         Self {
             sources: BTreeMap::new(),
-            underway: PieceBitmap::empty(layout),
+            underway: PieceBitmap::empty(count),
             from_partners: 0,
             from_origin: 0,
         }

@@ -18,9 +18,9 @@ fn ms(millis: u64) -> Duration {
 
 /// A task that has nothing and has partners 1 to `partners`, who have all.
 fn task(partners: u8) -> Task {
-    let mut task = Task::new(layout(), PieceBitmap::empty(layout()), 1);
+    let mut task = Task::new(layout(), PieceBitmap::empty(layout().count()), 1);
     for number in 1..=partners {
-        assert!(task.greeted(ms(0), node(number), PieceBitmap::full(layout())));
+        assert!(task.greeted(ms(0), node(number), PieceBitmap::full(layout().count())));
     }
     task
 }
@@ -143,7 +143,7 @@ fn partners_that_leave_are_not_waited_for() {
 #[test]
 fn new_pieces_are_told_to_those_who_lack_them() {
     let mut task = task(1);
-    task.greeted(ms(0), node(9), PieceBitmap::empty(layout()));
+    task.greeted(ms(0), node(9), PieceBitmap::empty(layout().count()));
     task.received(ms(1), piece(5), Source::Origin);
     let told: Vec<_> =
         task.poll(ms(100)).into_iter().filter(|action| matches!(action, Action::Have { .. })).collect();
