@@ -98,11 +98,9 @@ impl Backends {
                 let client = self.client(access, &repository.host)?;
                 let registry = Arc::new(RegistryBackend::new(client, repository.clone()));
                 let Some(socket) = p2p_socket else { return Ok(registry) };
-                // The lists of the blobs' pieces stand beside the bootstrap, in the same layer.
-                let lists = source.parent().unwrap_or_else(|| Path::new("."));
                 let credential = access.credential.as_ref().map(Secret::to_credential);
                 let name = repository.to_string();
-                let p2p = P2pBackend::new(socket, &name, lists, credential.as_ref(), registry);
+                let p2p = P2pBackend::new(socket, &name, source, credential.as_ref(), registry);
                 Ok(Arc::new(p2p.map_err(|source| BackendUnusable {
                     host: socket.display().to_string(),
                     source: source.into(),

@@ -5,10 +5,12 @@
 //! is not there, does not answer in time, refuses, breaks off) is read from the image's own backend, from the byte on
 //! where it broke off; after a while it is asked again. So it costs time at worst, never a read.
 //!
-//! An image of another builder has no list. Its blobs come through the network as they are, and what the digests of its
+//! An image of another builder has no list of pieces. Its daemon is given one of the chunks that the bootstrap names. Where
+//! that cannot be, as with small chunks that are compressed together, the blob comes as it is, and what the digests of its
 //! chunks show to be wrong is doubted before the network is asked again.
 
 mod daemon;
+mod lists;
 mod stream;
 
 use std::{
@@ -28,6 +30,7 @@ use tokio::time::{Instant, timeout};
 
 use self::{
     daemon::{Daemon, Name},
+    lists::Lists,
     stream::{Reading, Rest},
 };
 use super::{Backend, BackendError, ByteStream, Priority, Supply, Via, Why};
@@ -57,7 +60,7 @@ pub struct P2pBackend {
 struct State {
     away: Option<Away>,
     blobs: HashMap<BlobId, Known>,
-    /// What was wrong of blobs without a list.
+    /// What was wrong of blobs that only their reader can check.
     doubts: Vec<(BlobId, Range<u64>)>,
     /// One at a time makes a blob known.
     turns: HashMap<BlobId, Arc<tokio::sync::Mutex<()>>>,
@@ -81,8 +84,8 @@ enum Known {
 }
 
 impl P2pBackend {
-    /// The daemon at `socket` before `inner`, for blobs of `repository` whose lists of pieces are files
-    /// `<blob>.pieces` in the directory `lists`.
+    /// The daemon at `socket` before `inner`, for blobs of `repository` and of the image whose bootstrap is the file
+    /// `bootstrap`; the lists of their pieces are files `<blob>.pieces` beside it.
     ///
     /// Reads hand on `credential`, where the image has one of its own.
     ///
@@ -91,11 +94,11 @@ impl P2pBackend {
     pub fn new(
         socket: &Path,
         repository: &str,
-        lists: &Path,
+        bootstrap: &Path,
         credential: Option<&Credential>,
         inner: Arc<dyn Backend>,
     ) -> io::Result<Self> {
-        let daemon = Daemon::new(socket, repository, lists, credential)?;
+        let daemon = Daemon::new(socket, repository, Lists::of(bootstrap), credential)?;
         Ok(Self { daemon, inner, state: Mutex::default() })
     }
 
@@ -126,7 +129,7 @@ impl P2pBackend {
             // It has been started again.
             self.state().blobs.remove(blob);
             let again = self.get(blob, range, priority).await?;
-            again.ok_or_else(|| Why::Failed("it forgets the list of the blob's pieces".into()))
+            again.ok_or_else(|| Why::Failed("it forgets the blob's list".into()))
         };
         let answer = timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(late()));
         answer.inspect(|_| self.is_back()).inspect_err(|why| self.note(blob, why))

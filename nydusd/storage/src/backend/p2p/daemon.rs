@@ -14,11 +14,11 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, RANGE},
 };
 
-use super::{Priority, Why};
+use super::{
+    Priority, Why,
+    lists::{List, Lists},
+};
 use crate::error::in_one_line;
-
-/// Largest list of pieces.
-const LARGEST_LIST: u64 = 64 << 20;
 
 /// A daemon, and what it has to know of an image.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Daemon {
     http: Client,
     socket: PathBuf,
     repository: String,
-    lists: PathBuf,
+    lists: Lists,
     /// The image's own credential for its registry, as `Authorization` says it.
     authorization: Option<HeaderValue>,
 }
@@ -34,9 +34,9 @@ pub(super) struct Daemon {
 /// How a blob is called that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Name {
-    /// By the list of its pieces, which has this name.
+    /// By the list of its pieces or chunks, which has this name.
     Listed(String),
-    /// The image has no list: the daemon cannot check parts of it, and the reader does.
+    /// It has neither: the daemon cannot check parts of it, and the reader does.
     Unlisted,
 }
 
@@ -44,7 +44,7 @@ impl Daemon {
     pub(super) fn new(
         socket: &Path,
         repository: &str,
-        lists: &Path,
+        lists: Lists,
         credential: Option<&Credential>,
     ) -> io::Result<Self> {
         registry::install_crypto_provider();
@@ -53,7 +53,7 @@ impl Daemon {
             http,
             socket: socket.to_owned(),
             repository: repository.to_owned(),
-            lists: lists.to_owned(),
+            lists,
             authorization: credential.and_then(Credential::to_authorization),
         })
     }
@@ -98,19 +98,23 @@ impl Daemon {
         }
     }
 
-    /// Makes a blob known, with the list of its pieces where the image has one.
+    /// Makes a blob known, with the list of its pieces where the image has one, and else with that of its chunks.
     pub(super) async fn introduce(&self, blob: &BlobId) -> Result<Name, Why> {
-        let file = self.lists.join(format!("{blob}.pieces"));
-        let list = tokio::task::spawn_blocking(move || read_list(&file)).await;
+        let (lists, named) = (self.lists.clone(), blob.clone());
+        let list = tokio::task::spawn_blocking(move || lists.list(&named)).await;
         match list.map_err(|error| Why::Failed(error.to_string().into()))? {
-            Ok(list) => self.introduce_list(blob, list).await,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.introduce_unlisted(blob).await,
+            Ok(List::Pieces(list)) => self.introduce_list(blob, "pieces", list).await,
+            Ok(List::Chunks(list)) => self.introduce_list(blob, "chunks", list).await,
+            Ok(List::Nothing(why)) => {
+                tracing::debug!(%blob, "the piece network cannot check parts of it: {}", in_one_line(&why));
+                self.introduce_unlisted(blob).await
+            }
             Err(error) => Err(Why::NoList(error.to_string().into())),
         }
     }
 
-    async fn introduce_list(&self, blob: &BlobId, list: Vec<u8>) -> Result<Name, Why> {
-        let request = self.http.put(format!("{}/pieces", url(blob)));
+    async fn introduce_list(&self, blob: &BlobId, kind: &str, list: Vec<u8>) -> Result<Name, Why> {
+        let request = self.http.put(format!("{}/{kind}", url(blob)));
         let answer = self.introduced(request.body(list)).await?;
         let answer: HashMap<String, String> =
             answer.json().await.map_err(|error| Why::Failed(in_one_line(&error.without_url()).into()))?;
@@ -164,12 +168,4 @@ async fn refusal(answer: Response) -> Why {
         StatusCode::SERVICE_UNAVAILABLE => Why::Away(cause),
         _ => Why::Failed(cause),
     }
-}
-
-fn read_list(file: &Path) -> io::Result<Vec<u8>> {
-    let len = std::fs::metadata(file)?.len();
-    if len > LARGEST_LIST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{len} bytes")));
-    }
-    std::fs::read(file)
 }

@@ -70,7 +70,8 @@ async fn daemon(
                 // The head is in lower case here.
                 assert_eq!(
                     authorization,
-                    (!head.contains("/pieces?")).then_some("authorization: basic dxnlcjpwyxnzd29yza=="),
+                    (!head.contains("/pieces?") && !head.contains("/chunks?"))
+                        .then_some("authorization: basic dxnlcjpwyxnzd29yza=="),
                     "only for what it is needed"
                 );
                 asked.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
@@ -164,8 +165,9 @@ fn scene(script: &[Does], has_list: bool) -> Scene {
     }
     let inner = Arc::new(Counting(Arc::new(LocalFsBackend::in_dir(dir.path())), AtomicUsize::new(0)));
     let credential = Credential::Basic { user: "user".into(), password: "password".into() };
+    let bootstrap = dir.path().join("image.boot");
     let backend =
-        P2pBackend::new(&socket, "example.com/app", dir.path(), Some(&credential), inner.clone()).unwrap();
+        P2pBackend::new(&socket, "example.com/app", &bootstrap, Some(&credential), inner.clone()).unwrap();
     assert!(!format!("{backend:?}").contains("dXNlcjpwYXNzd29yZA=="), "it is never shown");
     Scene { dir, blob, bytes, backend: Arc::new(backend), inner, asked }
 }
@@ -268,6 +270,28 @@ async fn a_blob_without_a_list_comes_unchecked_and_what_was_wrong_is_doubted_bef
     let put = "PUT /v1/blobs/sha256:blob?repository=example.com%2fapp";
     let get = "get /v1/blobs/sha256:blob?unchecked=true";
     assert_eq!(calls, [put, get, put, "post /v1/blobs/sha256:blob/doubts", get]);
+}
+
+#[tokio::test]
+async fn an_image_without_a_list_of_pieces_hands_over_one_of_its_chunks_and_doubts_nothing() {
+    let scene = scene(&[Does::Answer], false);
+    let image = super::lists::tests::image_of(&scene.blob);
+    std::fs::write(scene.dir.path().join("image.boot"), image).unwrap();
+    scene.read(0..10).await;
+    assert_eq!(scene.own_reads(), 0);
+    assert!(scene.backend.distrust(&scene.blob, 0..10));
+    tokio::time::pause();
+    tokio::time::advance(REFUSED).await;
+    tokio::time::resume();
+    scene.read(20..30).await;
+    let asked = scene.asked.lock().unwrap();
+    let calls: Vec<_> = asked
+        .iter()
+        .map(|line| line.rsplit_once(' ').unwrap().0.replace(scene.blob.as_str(), "blob"))
+        .collect();
+    let put = "PUT /v1/blobs/sha256:blob/chunks?repository=example.com%2fapp";
+    let get = "get /v1/blobs/sha256:blob?list=name";
+    assert_eq!(calls, [put, get, put, get]);
 }
 
 #[tokio::test]
