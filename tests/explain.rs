@@ -117,6 +117,34 @@ fn chunks_of_the_network_say_who_gave_them() -> Result<()> {
 }
 
 #[test]
+fn chunks_of_an_image_of_another_builder_come_from_other_nodes_though_the_registry_has_lost_them()
+-> Result<()> {
+    let mut bed = ReaderBed::start(2, Share::All, Link::DIRECT)?;
+    bed.drop_lists()?;
+    bed.mount_all()?;
+    (0..2).try_for_each(|node| bed.introduced(node))?;
+    bed.read(0, 0..FILES)?;
+    let told = Told::of(&bed, 0, &[])?;
+    ensure!(told.count("p2p-origin") >= FILES && told.count("registry") == 0, "{}", told.0);
+    bed.lose_blobs()?;
+    // In another order, and by parts of what the first has read at once.
+    for number in (0..FILES).rev() {
+        bed.read(1, number..number + 1)?;
+    }
+    let told = Told::of(&bed, 1, &[])?;
+    ensure!(told.count("p2p-peers") >= FILES && told.count("p2p-origin") == 0, "{}", told.0);
+    ensure!(told.count("registry") + told.count("absent") == 0, "{}", told.0);
+    let kept =
+        |from| bed.nodes[1].figure(&format!("shoal_p2p_pieces_total{{from=\"{from}\",fate=\"kept\"}}"));
+    ensure!(kept("peer")? >= FILES && kept("origin")? == 0, "{} and {}", kept("peer")?, kept("origin")?);
+    let status = bed.nodes[1].status()?;
+    let blobs = status["blobs"].as_array().unwrap();
+    ensure!(blobs.iter().all(|blob| blob["checked_by"] == "chunks"), "{status}");
+    println!("an image of another builder: {:.3} copies", bed.copies());
+    Ok(())
+}
+
+#[test]
 fn what_is_not_shared_says_so() -> Result<()> {
     let mut bed = ReaderBed::start(1, Share::Nothing, Link::DIRECT)?;
     bed.registry.guard()?;

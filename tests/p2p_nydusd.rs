@@ -42,7 +42,7 @@ fn an_image_that_lists_no_pieces_spreads_too() -> Result<()> {
     ensure!(bed.copies() <= 1.1, "{} copies", bed.copies());
     let status = bed.nodes[1].status()?;
     let blobs = status["blobs"].as_array().unwrap();
-    ensure!(blobs.iter().all(|blob| blob["list"].is_null()), "{status}");
+    ensure!(blobs.iter().all(|blob| blob["checked_by"] == "chunks"), "{status}");
     Ok(())
 }
 
@@ -83,7 +83,17 @@ fn a_p2pd_that_stops_in_mid_read_costs_its_reader_time_only() -> Result<()> {
 
 #[test]
 fn bytes_that_rot_on_a_node_s_disk_cost_another_s_reader_time_only() -> Result<()> {
+    read_beside_rot(&mut Bed::start(3, Share::All, Link::DIRECT)?)
+}
+
+#[test]
+fn so_do_those_of_an_image_that_lists_no_pieces() -> Result<()> {
     let mut bed = Bed::start(3, Share::All, Link::DIRECT)?;
+    bed.drop_lists()?;
+    read_beside_rot(&mut bed)
+}
+
+fn read_beside_rot(bed: &mut Bed) -> Result<()> {
     bed.mount_all()?;
     (0..3).try_for_each(|node| bed.introduced(node))?;
     (0..2).try_for_each(|node| bed.read(node, 0..FILES))?;

@@ -2,7 +2,7 @@
 
 use std::{fs, net::Ipv4Addr, ops::Range, os::unix::fs::FileExt as _, path::PathBuf, thread, time::Duration};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::{
     command::{run, wait_for},
@@ -93,6 +93,18 @@ impl ReaderBed {
             }
         }
         ensure!(lists == self.blobs.len(), "{lists} lists of {} blobs", self.blobs.len());
+        Ok(())
+    }
+
+    /// Takes the image's blobs away from the registry.
+    ///
+    /// # Errors
+    /// Where one is not there.
+    pub fn lose_blobs(&self) -> Result<()> {
+        for blob in &self.blobs {
+            let path = self.registry.blob_file(blob);
+            fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
         Ok(())
     }
 
