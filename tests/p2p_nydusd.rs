@@ -99,7 +99,6 @@ fn read_beside_rot(bed: &mut Bed) -> Result<()> {
     (0..2).try_for_each(|node| bed.read(node, 0..FILES))?;
     let rotten = bed.rot(0)?;
     bed.read(2, 0..FILES)?;
-    println!("{rotten} pieces were rotten: {:.3} copies", bed.copies());
     let log = fs::read_to_string(bed.scratch.path().join("node-2/p2pd.log"))?;
     ensure!(rotten > 0 && log.contains("a piece is wrong"), "nobody met a rotten piece");
     ensure!(bed.copies() < 1.5, "{} copies: the good pieces came from the registry too", bed.copies());
