@@ -1,12 +1,13 @@
 //! Blobs whose chunks are known and whose pieces are not listed.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of tests")]
 use p2p_pieces::{Codec, ListedChunk};
 use rafs::{Compressor, DigestAlgorithm, Encoder};
 
 use super::*;
 use crate::{
     metrics::Levels,
-    store::{Kept, Known},
+    store::{Budget, Kept, Known},
 };
 
 const PATIENCE: Duration = Duration::from_secs(300);
