@@ -21,7 +21,7 @@ use crate::{NodeId, PieceBitmap, PieceIndex, PieceLayout, Priority, wants::Wants
 /// Pieces under way from partners at a time, besides those that a process waits for.
 const UNDERWAY: usize = 8;
 /// As many while nothing is here: each piece that came lets one more come.
-const UNDERWAY_AT_FIRST: usize = 3;
+const UNDERWAY_AT_FIRST: usize = 4;
 /// As many while one comes from the origin.
 const UNDERWAY_BESIDE_ORIGIN: usize = 2;
 /// Further ones that a process waits for.

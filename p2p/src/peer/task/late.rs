@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Source, Task, UNDERWAY};
+use super::{Action, Source, Task};
 use crate::{NodeId, PieceIndex, Priority};
 
 /// An answer is late after twice the time within which nine of ten come, but never before this.
@@ -12,6 +12,8 @@ const FIRST_LATE: Duration = Duration::from_secs(2);
 /// and another after this: on a slow link that others use too the first pieces take seconds, and one that is given up and
 /// asked for again takes longer still.
 const FIRST_LATE_BEHIND: Duration = Duration::from_secs(10);
+/// So many pieces are the last ones. More would be asked for twice just when all nodes need their links to finish.
+const LAST: usize = 2;
 
 impl Task {
     /// Gives up on answers that are late where somebody else has the piece, and rests who was late.
@@ -68,7 +70,7 @@ impl Task {
     /// pieces.
     pub(super) fn ask_twice(&mut self, now: Duration) {
         let Some(patience) = self.hedge.quantile(9) else { return };
-        let (last, slow) = (self.wants.len() <= UNDERWAY, self.slow());
+        let (last, slow) = (self.wants.len() <= LAST, self.slow());
         if !last && !self.wants.are_demanded() {
             return;
         }

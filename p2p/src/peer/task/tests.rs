@@ -55,7 +55,33 @@ fn no_piece_is_asked_for_twice_at_once() {
     let mut numbers: Vec<_> = asked.iter().map(|(_, number)| *number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!((numbers.len(), asked.len()), (UNDERWAY, UNDERWAY));
+    assert_eq!((numbers.len(), asked.len()), (UNDERWAY_AT_FIRST, UNDERWAY_AT_FIRST));
+}
+
+#[test]
+fn each_piece_that_came_lets_one_more_come() {
+    let mut task = task(20);
+    task.want(Priority::Background, layout().pieces());
+    let asked = requests(&task.poll(ms(0)));
+    for (from, number) in &asked[..2] {
+        task.received(ms(10), piece(*number), Source::Node(*from));
+    }
+    assert_eq!(requests(&task.poll(ms(10))).len(), 2 + 2, "the places of two that came, and two more");
+}
+
+#[test]
+fn partners_hear_of_a_rare_piece_at_once() {
+    let told = |others: u8| {
+        let mut task = task(0);
+        (1..=others).for_each(|other| _ = task.greeted(ms(0), node(other), PieceBitmap::full(layout().count())));
+        task.greeted(ms(0), node(100), PieceBitmap::empty(layout().count()));
+        task.poll(ms(1000));
+        task.received(ms(1001), piece(0), Source::Origin);
+        let have = |action: &Action| matches!(action, Action::Have { to, .. } if *to == node(100));
+        task.poll(ms(1001)).iter().any(have)
+    };
+    assert!(told(2));
+    assert!(!told(3));
 }
 
 #[test]
