@@ -32,6 +32,7 @@
 //! A read may carry the caller's credential for the registry (`Authorization`). What has to come from there while it waits
 //! is fetched by it; it is not kept, and what the registry refuses to it is a 401. Without one this node's own are used.
 
+mod bounded;
 mod figures;
 mod files;
 mod grpc;
@@ -44,7 +45,6 @@ mod sending;
 mod unlisted;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -57,6 +57,7 @@ use axum::{
 use registry::Client;
 use tokio::sync::{Semaphore, watch};
 
+use self::bounded::{Bounded, Readable};
 use crate::{
     ChunkList, NodeId, TaskId,
     engine::{Blob, Engine, Members},
@@ -74,17 +75,19 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const LARGEST_LIST: usize = 24 + 32 * (1 << 20);
 /// Bytes of one answer.
 const LARGEST_RANGE: u64 = 64 << 20;
-/// Blobs that are known at a time.
+/// Blobs that are open at a time.
 const BLOBS: usize = 65_536;
+/// Files of web servers that are.
+const FILES: usize = 4096;
 
 /// Pulls that are served by the mirror at a time.
 const STREAMS: usize = 256;
 
 /// Blobs by their digest and that of their list, if they have one.
-type Blobs = HashMap<([u8; 32], Option<[u8; 32]>), Opened>;
+type Blobs = Bounded<([u8; 32], Option<[u8; 32]>), Opened>;
 
 /// Files of web servers, by what is shared of them.
-type Files = HashMap<TaskId, files::File>;
+type Files = Bounded<TaskId, files::File>;
 
 /// A blob that programs read.
 #[derive(Debug, Clone)]
@@ -92,6 +95,12 @@ struct Opened {
     blob: Blob,
     /// Where it comes from, and by whose rights: that of the last who made it known.
     origin: Arc<RegistryOrigin>,
+}
+
+impl Readable for Opened {
+    fn idle(&self) -> Option<Duration> {
+        self.origin.idle()
+    }
 }
 
 /// This node and the others, as it sees them.
@@ -143,8 +152,8 @@ impl Local {
             upstream,
             rights,
             node,
-            blobs: Mutex::default(),
-            files: Mutex::default(),
+            blobs: Mutex::new(Blobs::new(BLOBS)),
+            files: Mutex::new(Files::new(FILES)),
             streams,
         }
     }
@@ -159,8 +168,8 @@ impl Local {
     pub async fn close_idle(&self, idle: Duration) {
         loop {
             tokio::time::sleep((idle / 4).max(SWEEP)).await;
-            self.blobs().retain(|_, opened| opened.origin.idle() < idle);
-            self.files().retain(|_, file| file.idle() < idle);
+            self.blobs().close_idle(idle);
+            self.files().close_idle(idle);
         }
     }
 

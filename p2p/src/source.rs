@@ -1,5 +1,6 @@
 //! Registries and web servers as origins.
 
+mod attention;
 mod file;
 
 use std::{
@@ -11,15 +12,17 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
-use registry::{Client, Credential, RegistryError, Repository};
-use tokio::time::{Instant, sleep_until};
+use registry::{BlobStream, Client, Credential, RegistryError, Repository};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     Priority,
     engine::{Origin, OriginError},
 };
 
-pub use file::{FileOrigin, FileReading};
+pub use attention::Attending;
+use attention::Attention;
+pub use file::FileOrigin;
 
 /// Longest time for one piece.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -34,6 +37,7 @@ pub struct RegistryOrigin {
     client: Client,
     repository: Repository,
     digest: String,
+    attention: Arc<Attention>,
     readers: Mutex<Readers>,
 }
 
@@ -42,8 +46,6 @@ pub struct RegistryOrigin {
 struct Readers {
     next: u64,
     reading: Vec<Reader>,
-    /// When somebody last began or ended to read.
-    used: Option<Instant>,
     /// When all who read were refused, if nobody else has come since.
     refused: Option<Instant>,
 }
@@ -60,14 +62,14 @@ struct Reader {
 pub struct Reading {
     origin: Arc<RegistryOrigin>,
     number: u64,
+    _attending: Attending,
 }
 
 impl RegistryOrigin {
     /// The blob `digest` (`sha256:…`) of `repository`.
     #[must_use]
     pub fn new(client: Client, repository: Repository, digest: String) -> Self {
-        let readers = Mutex::new(Readers { used: Some(Instant::now()), ..Readers::default() });
-        Self { client, repository, digest, readers }
+        Self { client, repository, digest, attention: Attention::none(), readers: Mutex::default() }
     }
 
     /// Whose rights count.
@@ -76,12 +78,10 @@ impl RegistryOrigin {
         &self.repository
     }
 
-    /// How long nobody has read.
+    /// How long nobody has read; `None` while somebody does.
     #[must_use]
-    pub fn idle(&self) -> Duration {
-        let readers = self.readers();
-        let since = readers.used.filter(|_| readers.reading.is_empty());
-        since.map_or(Duration::ZERO, |since| since.elapsed())
+    pub fn idle(&self) -> Option<Duration> {
+        self.attention.idle()
     }
 
     /// Fetches on behalf of a reader with this credential, until what is returned is dropped.
@@ -98,9 +98,9 @@ impl RegistryOrigin {
         });
         let number = readers.next;
         readers.next += 1;
-        (readers.refused, readers.used) = (None, Some(Instant::now()));
+        readers.refused = None;
         readers.reading.push(Reader { number, by });
-        Reading { origin: Arc::clone(self), number }
+        Reading { origin: Arc::clone(self), number, _attending: self.attention.attend() }
     }
 
     fn readers(&self) -> MutexGuard<'_, Readers> {
@@ -150,20 +150,37 @@ impl RegistryOrigin {
     }
 
     async fn read_by(&self, client: &Client, range: Range<u64>) -> Result<Bytes, RegistryError> {
-        let mut bytes = BytesMut::new();
-        let mut stream = client.blob(&self.repository, &self.digest, Some(range)).await?;
-        while let Some(part) = stream.try_next().await? {
-            bytes.extend_from_slice(&part);
-        }
-        Ok(bytes.freeze())
+        gather(client.blob(&self.repository, &self.digest, Some(range)).await?).await
     }
+}
+
+/// All that a stream brings.
+async fn gather(mut stream: BlobStream) -> Result<Bytes, RegistryError> {
+    let mut bytes = BytesMut::new();
+    while let Some(part) = stream.try_next().await? {
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.freeze())
+}
+
+/// What `read` gives of `range`, if it does so in time.
+async fn in_time(
+    origin: String,
+    range: Range<u64>,
+    read: impl Future<Output = Result<Bytes, RegistryError>>,
+) -> Result<Bytes, OriginError> {
+    let (refused, source): (bool, Box<dyn Error + Send + Sync>) = match timeout(DEADLINE, read).await {
+        Ok(Ok(bytes)) => return Ok(bytes),
+        Ok(Err(error)) => (error.is_unauthorized(), error.into()),
+        Err(_) => (false, format!("not within {DEADLINE:?}").into()),
+    };
+    Err(OriginError { origin, range, refused, source })
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
         let mut readers = self.origin.readers();
         readers.reading.retain(|reader| reader.number != self.number);
-        readers.used = Some(Instant::now());
     }
 }
 
@@ -174,14 +191,8 @@ impl Origin for RegistryOrigin {
         _priority: Priority,
     ) -> BoxFuture<'static, Result<Bytes, OriginError>> {
         async move {
-            let read = tokio::time::timeout(DEADLINE, self.read(range.clone())).await;
             let origin = format!("{}@{}", self.repository, self.digest);
-            let (refused, source): (bool, Box<dyn Error + Send + Sync>) = match read {
-                Ok(Ok(bytes)) => return Ok(bytes),
-                Ok(Err(error)) => (error.is_unauthorized(), error.into()),
-                Err(_) => (false, format!("not within {DEADLINE:?}").into()),
-            };
-            Err(OriginError { origin, range, refused, source })
+            in_time(origin, range.clone(), self.read(range)).await
         }
         .boxed()
     }

@@ -22,6 +22,7 @@ use tokio::time::{Duration, timeout};
 
 use super::{
     DEADLINE, Local,
+    bounded::Readable,
     handlers::{Refusal, parse_digest, refuse, stated_priority},
     sending::{Sending, parse_range},
 };
@@ -33,8 +34,6 @@ use crate::{
 
 /// Longest wait for a server to say how long a file is.
 const FACTS: Duration = Duration::from_secs(10);
-/// Files that are known at a time.
-pub(super) const FILES: usize = 4096;
 
 /// A file that programs read.
 #[derive(Debug, Clone)]
@@ -43,8 +42,8 @@ pub(super) struct File {
     origin: Arc<FileOrigin>,
 }
 
-impl File {
-    pub(super) fn idle(&self) -> Duration {
+impl Readable for File {
+    fn idle(&self) -> Option<Duration> {
         self.origin.idle()
     }
 }
@@ -143,11 +142,8 @@ async fn open(local: &Local, url: &str, digest: Option<[u8; 32]>) -> Result<File
         Err(_) => return Err(Refusal(StatusCode::GATEWAY_TIMEOUT, "not in time".to_owned())),
     };
     let file = File { blob, origin };
-    let mut files = local.files();
-    if files.len() < FILES {
-        // Kept, so that it is passed on when the caller has it.
-        files.insert(task, file.clone());
-    }
+    // Kept, so that it is passed on when the caller has it.
+    local.files().insert(task, file.clone())?;
     Ok(file)
 }
 

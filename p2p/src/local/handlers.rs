@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::{DEADLINE, LARGEST_RANGE, Local, Opened, limits};
+use super::{DEADLINE, LARGEST_RANGE, Local, Opened, bounded::Full, limits};
 use crate::{P2pError, PieceLayout, Priority, rate::Use, rights::Verdict};
 
 /// Says where the bytes of an answer came from.
@@ -119,10 +119,7 @@ pub(super) async fn close(State(local): State<Arc<Local>>, Path(digest): Path<St
     let Some(blob) = parse_digest(&digest) else {
         return refuse(StatusCode::BAD_REQUEST, "not a sha256 digest");
     };
-    let mut blobs = local.blobs();
-    let before = blobs.len();
-    blobs.retain(|(other, _), _| *other != blob);
-    if blobs.len() < before {
+    if local.blobs().close(|(other, _), _| *other == blob) > 0 {
         StatusCode::NO_CONTENT.into_response()
     } else {
         refuse(StatusCode::NOT_FOUND, "no such blob is read here")
@@ -143,6 +140,12 @@ impl Refusal {
             P2pError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self(status, crate::error::in_one_line(error))
+    }
+}
+
+impl From<Full> for Refusal {
+    fn from(Full: Full) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, "all that may be open at a time is being read".to_owned())
     }
 }
 
@@ -179,7 +182,7 @@ pub(super) fn known(local: &Local, digest: &str, listed: &Listed) -> Result<Open
         Err(refusal) => {
             // What is not shared any more is not passed on either.
             if refusal.0 == StatusCode::FORBIDDEN {
-                local.blobs().remove(&names);
+                local.blobs().close(|name, _| *name == names);
             }
             Err(refusal)
         }

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    BLOBS, DEADLINE, Local, Opened,
+    DEADLINE, Local, Opened,
     handlers::{self, Origin, Refusal, parse_digest, refuse},
 };
 use crate::{ChunkList, PieceList, engine::Content, source::RegistryOrigin};
@@ -86,15 +86,11 @@ async fn open(
     content: Content,
     origin: Arc<RegistryOrigin>,
 ) -> Result<(), Refusal> {
-    if local.blobs().len() >= BLOBS && !local.blobs().contains_key(&(blob, Some(name))) {
-        return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, "too many blobs are known".to_owned()));
-    }
     let opened = match timeout(DEADLINE, local.engine.open(content, origin.clone())).await {
         Ok(opened) => opened.map_err(|error| Refusal::of(&error))?,
         Err(_) => return Err(Refusal(StatusCode::GATEWAY_TIMEOUT, "not in time".to_owned())),
     };
-    local.blobs().insert((blob, Some(name)), Opened { blob: opened, origin });
-    Ok(())
+    Ok(local.blobs().insert((blob, Some(name)), Opened { blob: opened, origin })?)
 }
 
 #[cfg(test)]

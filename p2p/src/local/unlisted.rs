@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::{Duration, timeout};
 
 use super::{
-    BLOBS, DEADLINE, Local, Opened,
+    DEADLINE, Local, Opened,
     handlers::{self, Listed, Origin, Refusal, parse_digest, refuse},
 };
 use crate::{PieceLayout, engine::Content, source::RegistryOrigin};
@@ -113,11 +113,8 @@ pub(super) async fn open(
         Err(_) => return Err(Refusal(StatusCode::GATEWAY_TIMEOUT, "not in time".to_owned())),
     };
     let opened = Opened { blob: opened, origin };
-    let mut blobs = local.blobs();
-    if blobs.len() < BLOBS {
-        // Kept, so that it is passed on when the caller has it.
-        blobs.insert((blob, None), opened.clone());
-    }
+    // Kept, so that it is passed on when the caller has it.
+    local.blobs().insert((blob, None), opened.clone())?;
     Ok(opened)
 }
 

@@ -1,20 +1,12 @@
 //! Files of web servers as origins.
 
-use std::{
-    ops::Range,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use registry::{Client, FileUrl, RegistryError};
-use tokio::time::Instant;
 
-use super::DEADLINE;
+use super::{Attending, attention::Attention, gather, in_time};
 use crate::{
     Priority,
     engine::{Origin, OriginError},
@@ -26,20 +18,14 @@ pub struct FileOrigin {
     client: Client,
     url: FileUrl,
     version: Option<String>,
-    readers: AtomicUsize,
-    used: Mutex<Instant>,
+    attention: Arc<Attention>,
 }
-
-/// As long as it lives, somebody reads.
-#[derive(Debug)]
-pub struct FileReading(Arc<FileOrigin>);
 
 impl FileOrigin {
     /// What `client`, which proves nothing of who it is, finds at `url`, as long as it is of `version`.
     #[must_use]
     pub fn new(client: Client, url: FileUrl, version: Option<String>) -> Self {
-        let used = Mutex::new(Instant::now());
-        Self { client, url, version, readers: AtomicUsize::new(0), used }
+        Self { client, url, version, attention: Attention::none() }
     }
 
     /// Where it is.
@@ -56,34 +42,18 @@ impl FileOrigin {
 
     /// Somebody reads until what is returned is dropped.
     #[must_use]
-    pub fn read_by_somebody(self: &Arc<Self>) -> FileReading {
-        self.readers.fetch_add(1, Ordering::Relaxed);
-        FileReading(Arc::clone(self))
+    pub fn read_by_somebody(&self) -> Attending {
+        self.attention.attend()
     }
 
-    /// How long nobody has read.
+    /// How long nobody has read; `None` while somebody does.
     #[must_use]
-    pub fn idle(&self) -> Duration {
-        if self.readers.load(Ordering::Relaxed) > 0 {
-            return Duration::ZERO;
-        }
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    pub fn idle(&self) -> Option<Duration> {
+        self.attention.idle()
     }
 
     async fn read(&self, range: Range<u64>) -> Result<Bytes, RegistryError> {
-        let mut bytes = BytesMut::new();
-        let mut stream = self.client.file_part(&self.url, range, self.version.as_deref()).await?;
-        while let Some(part) = stream.try_next().await? {
-            bytes.extend_from_slice(&part);
-        }
-        Ok(bytes.freeze())
-    }
-}
-
-impl Drop for FileReading {
-    fn drop(&mut self) {
-        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.readers.fetch_sub(1, Ordering::Relaxed);
+        gather(self.client.file_part(&self.url, range, self.version.as_deref()).await?).await
     }
 }
 
@@ -93,12 +63,6 @@ impl Origin for FileOrigin {
         range: Range<u64>,
         _priority: Priority,
     ) -> BoxFuture<'static, Result<Bytes, OriginError>> {
-        async move {
-            let read = tokio::time::timeout(DEADLINE, self.read(range.clone())).await;
-            let read = read.map_err(|_| format!("not within {DEADLINE:?}").into());
-            let read = read.and_then(|read| read.map_err(Into::into));
-            read.map_err(|source| OriginError { origin: self.url.to_string(), range, refused: false, source })
-        }
-        .boxed()
+        async move { in_time(self.url.to_string(), range.clone(), self.read(range)).await }.boxed()
     }
 }

@@ -112,3 +112,30 @@ async fn what_is_not_shared_is_not_taken() {
     }
     assert_eq!(case.call(0, Method::GET, "?unchecked=true", Some(RANGE)).await.0, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn where_the_most_are_open_what_nobody_reads_makes_room_and_nothing_else_is_refused() {
+    let mut case = Case::new(1).await;
+    let local = Arc::clone(&case.scene.locals[0]);
+    *local.blobs() = super::super::Blobs::new(2);
+    let mut digests = vec![case.digest.clone()];
+    digests.extend([5, 6].map(|number| case.scene.registry.put_blob(vec![number; LEN])));
+    for digest in &digests[..2] {
+        case.digest.clone_from(digest);
+        assert_eq!(case.introduce(0, "shared").await, StatusCode::OK);
+    }
+    let reader_of = |digest: &String| {
+        let opened = local.blobs().get(&(parse_digest(digest).unwrap(), None)).cloned();
+        opened.unwrap().origin.on_behalf_of(None)
+    };
+    let (first, second) = (reader_of(&digests[0]), reader_of(&digests[1]));
+    case.digest.clone_from(&digests[2]);
+    assert_eq!(case.introduce(0, "shared").await, StatusCode::SERVICE_UNAVAILABLE, "both are read");
+    drop(second);
+    assert_eq!(case.introduce(0, "shared").await, StatusCode::OK);
+    drop(first);
+    for (digest, status) in digests.iter().zip([206, 404, 206]) {
+        case.digest.clone_from(digest);
+        assert_eq!(case.call(0, Method::GET, "?unchecked=true", Some(RANGE)).await.0, status);
+    }
+}
