@@ -80,6 +80,8 @@ pub struct Levels {
     pub stored: u64,
     /// Bytes that they may be.
     pub budget: u64,
+    /// Bytes of the budget that other caches take.
+    pub beside: u64,
 }
 
 /// Counters of a node. Clones count together.
@@ -104,6 +106,7 @@ struct Inner {
     blobs: Gauge,
     stored: Gauge,
     budget: Gauge,
+    beside: Gauge,
 }
 
 impl Default for Metrics {
@@ -125,6 +128,7 @@ impl Default for Metrics {
             blobs: Gauge::default(),
             stored: Gauge::default(),
             budget: Gauge::default(),
+            beside: Gauge::default(),
         };
         inner.name();
         Self(Arc::new(inner))
@@ -166,6 +170,7 @@ impl Inner {
         registry.register("blobs", "Blobs that local programs read", self.blobs.clone());
         registry.register("stored_bytes", "Bytes of pieces on disk", self.stored.clone());
         registry.register("budget_bytes", "Most bytes of pieces on disk", self.budget.clone());
+        registry.register("beside_bytes", "Bytes of the budget that other caches take", self.beside.clone());
     }
 }
 
@@ -233,6 +238,7 @@ impl Metrics {
         set(&self.0.blobs, levels.blobs as u64);
         set(&self.0.stored, levels.stored);
         set(&self.0.budget, levels.budget);
+        set(&self.0.beside, levels.beside);
         let mut page = String::new();
         // Writing to a string does not fail.
         text::encode(&mut page, &self.0.registry).ok();
@@ -252,7 +258,7 @@ mod tests {
         metrics.piece(From::Origin, Fate::Wrong, 7);
         metrics.clone().sent(9);
         metrics.read(Priority::ReadAhead, 206, 5, 0.03);
-        let page = metrics.text(&Levels { members: 3, blobs: 2, stored: 1031, budget: 1 << 40 });
+        let page = metrics.text(&Levels { members: 3, blobs: 2, stored: 1031, budget: 1 << 40, beside: 12 });
         for line in [
             "shoal_p2p_pieces_total{from=\"peer\",fate=\"kept\"} 2",
             "shoal_p2p_received_bytes_total{from=\"peer\",fate=\"kept\"} 1024",
@@ -262,6 +268,7 @@ mod tests {
             "shoal_p2p_read_wait_seconds_bucket{le=\"0.05\",priority=\"read-ahead\"} 1",
             "shoal_p2p_members 3",
             "shoal_p2p_stored_bytes 1031",
+            "shoal_p2p_beside_bytes 12",
             "# EOF",
         ] {
             assert!(page.lines().any(|said| said == line), "{line} is not in\n{page}");

@@ -28,7 +28,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ClusterSecret, Identity, Token, beside,
+    ClusterSecret, Identity, Token,
+    beside::Lookout,
     cli::{Cli, Command, PeerArgs},
     config::{Advertise, Config},
     engine::{Engine, Parts},
@@ -140,13 +141,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     );
     let proxy = |at| Proxy::new(Arc::clone(&local), options, config.proxy_rules, at);
     let proxy = doors.proxy_at()?.map(proxy);
+    let lookout = Lookout::start(store, config.beside);
     let served = tokio::select! {
         served = answer(doors, proxy, &local, stop) => served,
         () = local.close_idle(config.idle) => Ok(()),
-        () = beside::keep(store, config.beside) => Ok(()),
     };
     tracing::info!("ending");
-    end(membership, local, pool).await;
+    end(membership, lookout, local, pool).await;
     served
 }
 
@@ -220,8 +221,9 @@ async fn answer(
     }
 }
 
-async fn end(membership: Membership, local: Arc<Local>, pool: Arc<Pool>) {
+async fn end(membership: Membership, lookout: Lookout, local: Arc<Local>, pool: Arc<Pool>) {
     let stopping = async {
+        lookout.stop().await;
         membership.stop().await;
         match Arc::try_unwrap(local) {
             Ok(local) => local.stop().await,

@@ -156,6 +156,12 @@ impl Store {
         Ok(Self { flusher, shared })
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.shared.table().directory().to_owned()
+    }
+
     /// Everything that the store has, the most recently used first.
     #[must_use]
     pub fn known(&self) -> Vec<Known> {

@@ -27,6 +27,29 @@ async fn metrics(State(local): State<Arc<Local>>) -> Response {
         blobs: local.blobs().len(),
         stored: local.engine.store().bytes(),
         budget: local.engine.store().most(),
+        beside: local.engine.store().beside(),
     };
     ([(CONTENT_TYPE, TEXT)], local.node.metrics.text(&levels)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, http::Request};
+    use http_body_util::BodyExt as _;
+
+    use super::super::tests::scene;
+
+    #[tokio::test]
+    async fn what_others_take_of_the_budget_is_said() {
+        let scene = scene(1).await;
+        scene.locals[0].engine.store().set_beside(77);
+        let said = async |path: &str| {
+            let answer = scene.answer(0, Request::get(path).body(Body::empty()).unwrap()).await;
+            String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        };
+        let status: serde_json::Value = serde_json::from_str(&said("/v1/status").await).unwrap();
+        assert_eq!(status["store"]["beside"], 77);
+        assert_eq!(status["store"]["most"], u64::MAX - 77);
+        assert!(said("/metrics").await.lines().any(|line| line == "shoal_p2p_beside_bytes 77"));
+    }
 }

@@ -15,7 +15,12 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::{DEADLINE, LARGEST_RANGE, Local, Opened, bounded::Full, limits};
-use crate::{P2pError, PieceLayout, Priority, rate::Use, rights::Verdict};
+use crate::{
+    P2pError, PieceLayout, Priority,
+    rate::Use,
+    rights::Verdict,
+    store::{Budget, Store},
+};
 
 /// Says where the bytes of an answer came from.
 const SOURCE: HeaderName = HeaderName::from_static("x-shoal-source");
@@ -214,7 +219,8 @@ pub(super) async fn status(State(local): State<Arc<Local>>) -> Response {
         .map(|(id, address)| json!({ "node": hex::encode(id.0), "address": address.to_string() }))
         .collect();
     let node = hex::encode(local.node.id.0);
-    Json(json!({ "node": node, "members": members, "blobs": blobs, "limits": limits::told(&local.node.limits) }))
+    let (limits, store) = (limits::told(&local.node.limits), disk(local.engine.store()));
+    Json(json!({ "node": node, "members": members, "blobs": blobs, "limits": limits, "store": store }))
         .into_response()
 }
 
@@ -225,6 +231,18 @@ fn checked_by(is_listed: bool, layout: &PieceLayout) -> &'static str {
         (true, 0) => "chunks",
         (true, _) => "pieces",
     }
+}
+
+/// What pieces take on disk, and what they may.
+fn disk(store: &Store) -> serde_json::Value {
+    let Budget { bytes, keep_free } = store.budget();
+    json!({
+        "bytes": store.bytes(),
+        "most": store.most(),
+        "budget": bytes,
+        "beside": store.beside(),
+        "keep_free": keep_free,
+    })
 }
 
 pub(super) fn parse_digest(text: &str) -> Option<[u8; 32]> {
