@@ -25,6 +25,7 @@ pub(super) struct Table {
     /// Bytes of the budget that others take.
     beside: u64,
     most_tasks: usize,
+    most_open: usize,
     /// Tasks that were taken out so far: no two of them have one name while they are deleted.
     gone: u64,
 }
@@ -103,6 +104,7 @@ impl Table {
             budget,
             beside: 0,
             most_tasks: TASKS,
+            most_open: OPEN,
             gone: 0,
         };
         for found in fs::read_dir(directory)? {
@@ -164,6 +166,11 @@ impl Table {
     #[cfg(test)]
     pub(super) const fn set_most_tasks(&mut self, most: usize) {
         self.most_tasks = most;
+    }
+
+    #[cfg(test)]
+    pub(super) const fn set_most_open(&mut self, most: usize) {
+        self.most_open = most;
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -250,7 +257,7 @@ impl Table {
 
     /// Closes tasks that nobody uses, if many are open.
     fn close_unused(&mut self) {
-        if self.entries.values().filter(|entry| entry.open.is_some()).count() <= OPEN {
+        if self.entries.values().filter(|entry| entry.open.is_some()).count() <= self.most_open {
             return;
         }
         let directory = self.directory.clone();
