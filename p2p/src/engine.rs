@@ -40,6 +40,9 @@ use crate::{
     transport::{Event, Transport},
 };
 
+/// Times that a read begins, as long as it finds pieces gone.
+const READS: usize = 3;
+
 /// Commands that wait.
 const COMMANDS: usize = 256;
 
@@ -158,6 +161,10 @@ enum Command {
         pieces: Vec<PieceIndex>,
         done: oneshot::Sender<()>,
     },
+    /// Somebody found a piece gone.
+    Lost {
+        task: TaskId,
+    },
 }
 
 /// A node at work. Dropping it ends it; [`Self::stop`] waits until it has.
@@ -214,6 +221,17 @@ impl Engine {
         self.commands.send(command).await.map_err(|_| P2pError::Stopping)?;
         let held = is_open.await.map_err(|_| P2pError::Stopping)?;
         Ok(Blob { held, task, stored, commands: self.commands.clone() })
+    }
+
+    /// Whether what is not here of a range of a blob can be kept: what cannot had better not be begun.
+    ///
+    /// # Errors
+    /// [`P2pError::Store`] where it cannot.
+    pub async fn fits(&self, blob: &Blob, range: Range<u64>) -> Result<(), P2pError> {
+        let (store, stored, task) = (Arc::clone(&self.store), Arc::clone(&blob.stored), blob.task);
+        let fits = tokio::task::spawn_blocking(move || store.fits(&stored, range));
+        let fits = fits.await.map_err(|_| P2pError::Stopping)?;
+        fits.map_err(|source| P2pError::Store { task, source: Arc::new(source) })
     }
 
     /// The disk.
@@ -301,8 +319,7 @@ impl Blob {
     /// # Errors
     /// As [`Self::fetch`].
     pub async fn read(&self, range: Range<u64>, priority: Priority) -> Result<Bytes, P2pError> {
-        self.fetch(range.clone(), priority).await?;
-        self.read_here(range).await
+        self.read_when(range, priority, Until::Checked).await
     }
 
     /// Bytes of the blob, fetched where they are not here, checked or not. Those of a blob without a list may be wrong:
@@ -311,8 +328,36 @@ impl Blob {
     /// # Errors
     /// As [`Self::fetch`].
     pub async fn read_unchecked(&self, range: Range<u64>, priority: Priority) -> Result<Bytes, P2pError> {
-        self.want(range.clone(), priority, Until::Here).await?;
+        self.read_when(range, priority, Until::Here).await
+    }
+
+    /// Reads, and fetches again what the disk has lost meanwhile.
+    async fn read_when(
+        &self,
+        range: Range<u64>,
+        priority: Priority,
+        until: Until,
+    ) -> Result<Bytes, P2pError> {
+        for _ in 1..READS {
+            self.want(range.clone(), priority, until).await?;
+            match self.read_here(range.clone()).await {
+                Err(P2pError::Store { .. }) => self.lost(range.clone()).await?,
+                read => return read,
+            }
+        }
+        self.want(range.clone(), priority, until).await?;
         self.read_here(range).await
+    }
+
+    /// A range cannot be read: what of it is lost is wanted as if it had never come.
+    async fn lost(&self, range: Range<u64>) -> Result<(), P2pError> {
+        let stored = Arc::clone(&self.stored);
+        let losing = tokio::task::spawn_blocking(move || {
+            // Each by itself: what can be read stays.
+            stored.layout().touched(range).for_each(|piece| drop(stored.read_or_lose(piece)));
+        });
+        losing.await.map_err(|_| P2pError::Stopping)?;
+        self.commands.send(Command::Lost { task: self.task }).await.map_err(|_| P2pError::Stopping)
     }
 
     /// What was read unchecked of `range` is wrong, says who read it. Its pieces come from the origin again, once, and who

@@ -20,6 +20,8 @@ mod priority;
 pub mod rate;
 pub mod rights;
 pub mod run;
+#[cfg(test)]
+mod scratch;
 pub mod source;
 pub mod store;
 pub mod transport;

@@ -22,11 +22,12 @@ mod space;
 mod stored;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     fs::{self, File, TryLockError},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -95,6 +96,17 @@ pub enum StoreError {
     /// A piece that is not there.
     #[error("piece {0} is not there")]
     Missing(u32),
+    /// The disk took pieces and did not keep them.
+    #[error("the disk did not keep what was written of task {0}")]
+    NotKept(TaskId),
+    /// So much is to be stored that it does not fit.
+    #[error("{needed} bytes more are to be stored, and there is room for {room}")]
+    NoRoom {
+        /// Bytes that are not here.
+        needed: u64,
+        /// Bytes that the disk and the budget have room for, with all evicted that may be.
+        room: u64,
+    },
 }
 
 /// The pieces of a node. Dropping it makes everything durable.
@@ -300,6 +312,20 @@ impl Store {
     /// [`StoreError::File`] where the disk does not forget it.
     pub fn forget(&self, stored: &Stored, piece: PieceIndex) -> Result<(), StoreError> {
         stored.files().forget(piece)
+    }
+
+    /// Whether what a range of a task misses fits, within the budget and on the disk: what does not had better not be
+    /// begun. What is to be stored besides it meanwhile is not counted.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRoom`] where it does not fit, [`StoreError::Directory`] where the disk does not say.
+    pub fn fits(&self, stored: &Stored, range: Range<u64>) -> Result<(), StoreError> {
+        self.shared.fits(stored.missing(range))
+    }
+
+    /// Returns when the disk has not kept pieces since this last returned: [`Stored::lacks`] tells whose. For one listener.
+    pub async fn has_lost(&self) {
+        self.flusher.failed().await;
     }
 
     /// Forgets all about a task that is not in use; says whether it did.

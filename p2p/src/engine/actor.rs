@@ -48,8 +48,8 @@ pub(super) enum Done {
     Fetched(TaskId, PieceIndex, Result<Bytes, OriginError>),
     /// A piece was checked, and stored if it is right.
     Checked(TaskId, PieceIndex, Source, Result<Outcome, Arc<StoreError>>),
-    /// A blob without a list was hashed whole.
-    Hashed(TaskId, Result<bool, Arc<StoreError>>),
+    /// A blob without a list was hashed whole, when pieces had been lost so often.
+    Hashed(TaskId, u64, Result<bool, StoreError>),
     /// Pieces of one came from the origin again, and are this.
     FetchedAgain(TaskId, Result<Vec<(PieceIndex, [u8; 32])>, String>, Option<oneshot::Sender<()>>),
     /// A piece was read, to be sent.
@@ -122,6 +122,7 @@ impl Actor {
                     Err(error) => tracing::error!("work on a piece has ended badly: {error}"),
                 },
                 Ok(()) = self.members.changed() => self.members_changed(),
+                () = self.store.has_lost() => self.look_for_losses(),
                 () = sleep_until(next), if !idle => {
                     ticked = Instant::now();
                     happened = false;
@@ -165,6 +166,7 @@ impl Actor {
                 None => drop(done.send(Err(P2pError::Stopping))),
             },
             Command::Doubt { task, pieces, done } => self.doubt(task, &pieces, done),
+            Command::Lost { task } => self.look_for_loss(task),
         }
     }
 
@@ -176,22 +178,22 @@ impl Actor {
                 if let Some(swarm) = self.swarms.get_mut(&task) {
                     let reason = crate::error::in_one_line(&error);
                     tracing::debug!(%task, piece = piece.get(), reason, "the origin did not give a piece");
-                    swarm.origin_failed(piece, error.refused, &reason);
+                    let told = swarm.origin_failed(piece, error.refused, &reason);
                     self.stirred.insert(task);
+                    if told {
+                        self.rejoin(task);
+                    }
                 }
             }
             Done::Checked(task, piece, source, outcome) => self.checked(task, piece, source, outcome),
-            Done::Hashed(task, outcome) => self.hashed(task, outcome),
+            Done::Hashed(task, losses, outcome) => self.hashed(task, losses, outcome),
             Done::FetchedAgain(task, outcome, doubter) => {
                 self.fetched_again(task, outcome);
                 // Who does not wait any more needs no answer.
                 doubter.map(|doubter| doubter.send(()).ok());
             }
             Done::Loaded(upload, Ok(bytes)) => self.send_piece(upload, bytes),
-            Done::Loaded(upload, Err(error)) => {
-                tracing::warn!("a piece cannot be read: {error}");
-                self.uploads.failed(upload.node, upload.task, upload.piece.get());
-            }
+            Done::Loaded(upload, Err(error)) => self.not_loaded(&upload, &error),
         }
     }
 

@@ -132,6 +132,10 @@ impl Actor {
         let Some(swarm) = self.swarms.get_mut(&task) else { return };
         self.stirred.insert(task);
         match outcome {
+            // The disk has lost it since.
+            Ok(Outcome::Right(_)) if swarm.stored.standing(piece).is_none() => {
+                swarm.task.not_kept(piece, source);
+            }
             Ok(Outcome::Right(claim)) => {
                 if !swarm.task.have().contains(piece) {
                     swarm.from_origin.note(piece, source == Source::Origin);
@@ -155,7 +159,11 @@ impl Actor {
                 if let Source::Node(_) = source {
                     self.metrics.strike();
                 } else {
-                    swarm.origin_failed(piece, false, "its bytes are not those that the image lists");
+                    let told =
+                        swarm.origin_failed(piece, false, "its bytes are not those that the image lists");
+                    if told {
+                        self.rejoin(task);
+                    }
                 }
             }
             Ok(Outcome::Disputed(digest)) => {
@@ -164,9 +172,10 @@ impl Actor {
                     swarm.task.disputed(now, piece, node);
                 }
             }
-            Err(source_error) => {
-                swarm.task.origin_failed(piece);
-                swarm.fail(&P2pError::Store { task, source: source_error });
+            Err(error) => {
+                swarm.task.not_kept(piece, source);
+                swarm.fail(&P2pError::Store { task, source: error });
+                self.rejoin(task);
             }
         }
     }

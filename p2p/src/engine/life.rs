@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use p2p_api::peer::{self, Body};
+
 use super::{actor::Actor, wire};
-use crate::{TaskId, peer::Action};
+use crate::{NodeId, TaskId, peer::Action};
 
 /// Shortest time between two looks at what time alone changes.
 const TICK: Duration = Duration::from_millis(10);
@@ -54,6 +56,46 @@ impl Actor {
             self.members_changed();
         }
         self.upload();
+    }
+
+    /// The disk may have lost pieces of any task.
+    pub(super) fn look_for_losses(&mut self) {
+        let tasks: Vec<_> = self.swarms.keys().copied().collect();
+        tasks.into_iter().for_each(|task| self.look_for_loss(task));
+    }
+
+    /// Where a task believes to have pieces that are not here, it takes part anew with what is left: nobody is to ask this
+    /// node for the rest.
+    pub(super) fn look_for_loss(&mut self, task: TaskId) {
+        let swarm = self.swarms.get(&task);
+        if swarm.is_some_and(|swarm| swarm.stored.lacks(swarm.task.have())) {
+            tracing::warn!(%task, "pieces are gone");
+            self.begin_again(task);
+        }
+    }
+
+    pub(super) fn begin_again(&mut self, task: TaskId) {
+        let seed = self.random.u64(..);
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        let parted = swarm.begin_again(seed);
+        self.part_from(task, parted);
+        self.find_owner(task);
+        self.check_whole(task);
+    }
+
+    /// Nobody here waits any more for what was wanted: the owner hears what still is. Else it would send this node for the
+    /// rest again and again, as often as that fails.
+    pub(super) fn rejoin(&mut self, task: TaskId) {
+        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+        swarm.owner = None;
+        self.find_owner(task);
+    }
+
+    /// Tells partners of a task that they are none any more.
+    pub(super) fn part_from(&mut self, task: TaskId, nodes: Vec<NodeId>) {
+        for node in nodes {
+            self.say(node, Body::Part(peer::Part { task: wire::bytes(task) }));
+        }
     }
 
     /// Takes part in a task no more.

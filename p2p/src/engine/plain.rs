@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use p2p_api::peer::{self, Body};
 use ring::digest::{Context, SHA256};
 use tokio::sync::oneshot;
 
@@ -39,7 +38,7 @@ pub(super) fn claims_of(me: NodeId, content: &Content, stored: &Stored) -> Resul
 fn is_right(blob: &[u8; 32], stored: &Stored) -> Result<bool, StoreError> {
     let mut hash = Context::new(&SHA256);
     for piece in stored.layout().pieces() {
-        hash.update(&stored.read(piece)?);
+        hash.update(&stored.read_or_lose(piece)?);
     }
     Ok(hash.finish().as_ref() == blob)
 }
@@ -102,17 +101,19 @@ impl Actor {
     fn hash_whole(&mut self, task: TaskId) {
         let Some(swarm) = self.swarms.get(&task) else { return };
         let Content::Whole { blob, .. } = swarm.content else { return };
-        let stored = Arc::clone(&swarm.stored);
-        self.work.spawn_blocking(move || Done::Hashed(task, is_right(&blob, &stored).map_err(Arc::new)));
+        let (stored, losses) = (Arc::clone(&swarm.stored), swarm.provisional.losses());
+        self.work.spawn_blocking(move || Done::Hashed(task, losses, is_right(&blob, &stored)));
     }
 
-    pub(super) fn hashed(&mut self, task: TaskId, outcome: Result<bool, Arc<StoreError>>) {
-        let Some(swarm) = self.swarms.get_mut(&task) else { return };
+    /// The whole was hashed, when pieces had been lost so often.
+    pub(super) fn hashed(&mut self, task: TaskId, losses: u64, outcome: Result<bool, StoreError>) {
+        let swarm = self.swarms.get_mut(&task).filter(|swarm| swarm.provisional.losses() == losses);
+        let Some(swarm) = swarm else { return };
         let right = match outcome {
             Ok(right) => right,
-            Err(source) => {
-                swarm.fail(&P2pError::Store { task, source });
-                return self.start_over(task);
+            Err(error) => {
+                tracing::warn!(%task, "a blob cannot be read: {}", crate::error::in_one_line(&error));
+                return self.begin_again(task);
             }
         };
         match swarm.provisional.hashed(self.me, right) {
@@ -213,10 +214,8 @@ impl Actor {
                 tracing::warn!(%task, piece = piece.get(), "{}", crate::error::in_one_line(&error));
             }
         }
-        let parted: Vec<_> = swarm.start_over(seed);
-        for node in parted {
-            self.say(node, Body::Part(peer::Part { task: wire::bytes(task) }));
-        }
+        let parted = swarm.start_over(seed);
+        self.part_from(task, parted);
         self.find_owner(task);
     }
 }

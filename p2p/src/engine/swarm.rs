@@ -12,11 +12,14 @@ use super::{Content, FromOrigin, Held, Origin, Until};
 use crate::{
     NodeId, P2pError, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId,
     peer::{Provisional, Task},
-    store::Stored,
+    store::{StoreError, Stored},
 };
 
 /// Failures of the origin in a row before those who wait are told.
 const FAILURES: u32 = 8;
+
+/// Times that the disk may lose pieces before those who wait are told: it would go on for ever.
+const LOSSES: u64 = 3;
 
 /// A task that nobody holds goes on for so long: whoever comes back finds its partners.
 const LINGER: Duration = Duration::from_secs(3);
@@ -47,7 +50,10 @@ pub(super) struct Swarm {
 
 #[derive(Debug)]
 struct Waiting {
+    wanted: PieceBitmap,
+    /// Those of them that are not here.
     pieces: PieceBitmap,
+    priority: Priority,
     until: Until,
     done: oneshot::Sender<Result<(), P2pError>>,
 }
@@ -117,21 +123,31 @@ impl Swarm {
         until: Until,
         done: oneshot::Sender<Result<(), P2pError>>,
     ) {
-        let mut missing = PieceBitmap::empty(self.layout().count());
-        for piece in pieces.iter().filter(|piece| !self.task.have().contains(**piece)) {
-            missing.insert(*piece);
-        }
-        let waits = Waiting { pieces: missing, until, done };
+        let mut wanted = PieceBitmap::empty(self.layout().count());
+        pieces.into_iter().for_each(|piece| _ = wanted.insert(piece));
+        let mut waits = Waiting { pieces: wanted.clone(), wanted, priority, until, done };
+        self.seek(&mut waits);
         if self.is_over(&waits) {
             drop(waits.done.send(Ok(())));
+        } else {
+            self.waiting.push(waits);
+        }
+    }
+
+    /// Wants what somebody waits for and is not here.
+    fn seek(&mut self, waits: &mut Waiting) {
+        waits.pieces = PieceBitmap::empty(self.layout().count());
+        for piece in waits.wanted.iter().filter(|piece| !self.task.have().contains(*piece)) {
+            waits.pieces.insert(piece);
+        }
+        if self.is_over(waits) {
             return;
         }
-        self.task.want(priority, pieces);
-        if self.is_whole() && until == Until::Checked {
+        self.task.want(waits.priority, waits.pieces.iter());
+        if self.is_whole() && waits.until == Until::Checked {
             let all = self.layout().pieces();
             self.task.want(Priority::Background, all);
         }
-        self.waiting.push(waits);
     }
 
     /// A piece is here.
@@ -164,8 +180,28 @@ impl Swarm {
         self.greeted.drain().collect()
     }
 
-    /// The origin failed. A refusal is told at once: asking again does not help.
-    pub(super) fn origin_failed(&mut self, piece: PieceIndex, refused: bool, reason: &str) {
+    /// Some of what was here is gone: takes part anew, with what is left. Who waits goes on to, unless the disk loses
+    /// everything again and again. Says whom to part from.
+    pub(super) fn begin_again(&mut self, seed: u64) -> Vec<NodeId> {
+        let mut left = self.stored.good();
+        self.stored.provisional().into_iter().for_each(|(piece, _)| _ = left.insert(piece));
+        self.provisional.lost(&left);
+        self.task = Task::new(self.layout(), left, seed);
+        self.owner = None;
+        if self.provisional.losses() >= LOSSES {
+            let (task, source) = (self.id, Arc::new(StoreError::NotKept(self.id)));
+            self.fail(&P2pError::Store { task, source });
+        }
+        for mut waits in std::mem::take(&mut self.waiting) {
+            self.seek(&mut waits);
+            self.waiting.push(waits);
+        }
+        self.tell_waiting();
+        self.greeted.drain().collect()
+    }
+
+    /// The origin failed; says whether those who wait were told. A refusal is told at once: asking again does not help.
+    pub(super) fn origin_failed(&mut self, piece: PieceIndex, refused: bool, reason: &str) -> bool {
         self.task.origin_failed(piece);
         self.failures += 1;
         let (task, reason) = (self.id, reason.to_owned());
@@ -174,9 +210,10 @@ impl Swarm {
         } else if self.failures >= FAILURES {
             self.fail(&P2pError::Origin { task, piece, reason });
         } else {
-            return;
+            return false;
         }
         self.failures = 0;
+        true
     }
 
     /// Tells all who wait that their pieces will not come.

@@ -157,6 +157,12 @@ impl Cluster {
     /// Starts one. To be called within tokio.
     #[must_use]
     pub fn new(shape: Shape) -> Self {
+        Self::on(tempfile::tempdir().unwrap(), shape)
+    }
+
+    /// Starts one whose nodes keep their pieces below a directory, in one for each.
+    #[must_use]
+    pub fn on(dir: tempfile::TempDir, shape: Shape) -> Self {
         let mut blob = vec![0; shape.pieces * shape.piece as usize - 1000];
         fastrand::Rng::with_seed(shape.seed).fill(&mut blob);
         let mut lister = PieceLister::with_size(shape.piece).unwrap();
@@ -166,7 +172,6 @@ impl Cluster {
         let members: Members =
             (0..shape.nodes).map(|number| (id(number), ([127, 0, 0, 1], 1).into())).collect();
         let (members, watched) = watch::channel(Arc::new(members));
-        let dir = tempfile::tempdir().unwrap();
         let metrics: Vec<_> = std::iter::repeat_with(Metrics::default).take(shape.nodes).collect();
         let start = |(number, metrics): (usize, Metrics)| {
             let link = Rate::per_second(shape.rate.try_into().unwrap());

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 mod chunks;
+mod lossy;
 mod plain;
 
 use super::{
@@ -18,8 +19,12 @@ const PIECE: u32 = PieceLayout::MIN_SIZE;
 /// A piece takes 20 ms.
 const RATE: u64 = 50 * PIECE as u64;
 
+fn shape(nodes: usize, pieces: usize) -> Shape {
+    Shape { nodes, pieces, piece: PIECE, rate: RATE, origin_rate: RATE, ..Shape::default() }
+}
+
 fn cluster(nodes: usize, pieces: usize) -> Cluster {
-    Cluster::new(Shape { nodes, pieces, piece: PIECE, rate: RATE, origin_rate: RATE, ..Shape::default() })
+    Cluster::new(shape(nodes, pieces))
 }
 
 #[tokio::test(start_paused = true)]

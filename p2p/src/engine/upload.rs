@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use p2p_api::peer::{self, Body};
 
-use super::actor::{Actor, Done};
+use super::{
+    actor::{Actor, Done},
+    wire,
+};
 use crate::{
     NodeId, PieceIndex, Priority, TaskId,
     peer::Upload,
     rate::Use,
+    store::StoreError,
     transport::{Lane, Outgoing},
 };
 
@@ -22,8 +27,17 @@ impl Actor {
                 continue;
             };
             let stored = Arc::clone(&swarm.stored);
-            self.work.spawn_blocking(move || Done::Loaded(upload, stored.read(upload.piece)));
+            self.work.spawn_blocking(move || Done::Loaded(upload, stored.read_or_lose(upload.piece)));
         }
+    }
+
+    /// A piece could not be read: who wants it had better ask somebody else.
+    pub(super) fn not_loaded(&mut self, upload: &Upload, error: &StoreError) {
+        let (node, task, piece) = (upload.node, upload.task, upload.piece.get());
+        tracing::warn!(%task, piece, "a piece cannot be read: {}", crate::error::in_one_line(error));
+        self.uploads.failed(node, task, piece);
+        self.say(node, Body::Missing(peer::Missing { task: wire::bytes(task), piece }));
+        self.look_for_loss(task);
     }
 
     pub(super) fn send_piece(&mut self, upload: Upload, bytes: Bytes) {

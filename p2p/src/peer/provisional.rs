@@ -50,6 +50,8 @@ pub struct Provisional {
     again: BTreeSet<PieceIndex>,
     /// How often doubted pieces are being fetched again.
     doubts: usize,
+    /// How often pieces were lost.
+    losses: u64,
 }
 
 impl Provisional {
@@ -65,6 +67,7 @@ impl Provisional {
             disputes: HashMap::new(),
             again: BTreeSet::new(),
             doubts: 0,
+            losses: 0,
         }
     }
 
@@ -126,6 +129,20 @@ impl Provisional {
         let disputes = self.disputes.entry(piece).or_default();
         disputes.retain(|(other, _)| *other != node);
         disputes.push((node, digest));
+    }
+
+    /// Only `left` of what was here is. What is being checked was read before, and says nothing any more.
+    pub fn lost(&mut self, left: &PieceBitmap) {
+        self.trust = Trust::Open;
+        self.kept.retain(|piece, _| left.contains(*piece));
+        self.again.clear();
+        self.losses += 1;
+    }
+
+    /// How often pieces were lost so far: a check that began before the last time is void.
+    #[must_use]
+    pub const fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Whether something is missing still.

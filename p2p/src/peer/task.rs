@@ -242,6 +242,19 @@ impl Task {
         }
     }
 
+    /// A piece came and could not be kept.
+    pub fn not_kept(&mut self, piece: PieceIndex, source: Source) {
+        self.flights.ended(piece, source);
+        match source {
+            Source::Origin => self.outbox.failed(piece),
+            Source::Node(node) => {
+                if let Some(partner) = self.partners.get_mut(node) {
+                    partner.done_with(piece);
+                }
+            }
+        }
+    }
+
     /// A node has said of a piece what it is not.
     pub fn lied(&mut self, now: Duration, node: NodeId) {
         if let Some(partner) = self.partners.get_mut(node) {

@@ -44,11 +44,18 @@ pub(super) struct State {
     pub(super) reserved: u64,
     /// How often a piece was taken away: who reads meanwhile reads again.
     pub(super) taken: u64,
+    /// How often the disk did not keep what was written: what is being written meanwhile is not believed either.
+    failures: u64,
 }
 
 impl State {
     pub(super) fn holds(&self, piece: PieceIndex) -> bool {
         self.good.contains(piece) || self.provisional.contains_key(&piece)
+    }
+
+    /// Whether a piece is neither there nor about to be.
+    pub(super) fn lacks(&self, piece: PieceIndex) -> bool {
+        !self.holds(piece) && !self.busy.contains(&piece)
     }
 
     /// Takes a piece of so many bytes away, if it is there.
@@ -94,6 +101,7 @@ impl Files {
             bytes,
             reserved: 0,
             taken: 0,
+            failures: 0,
         };
         Self { meta, data, map: Mutex::new(map), state: Mutex::new(state) }
     }
@@ -188,7 +196,8 @@ impl Files {
         good.iter().map(|piece| self.len_of(piece)).sum()
     }
 
-    /// Makes good pieces durable, and then the bits that say so.
+    /// Makes good pieces durable, and then the bits that say so. Where the disk does not keep pieces they are taken away;
+    /// where it keeps them and not their bits, the next flush tries again.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         let mut map = lock(&self.map);
         let batch = std::mem::take(&mut lock(&self.state).dirty);
@@ -196,12 +205,25 @@ impl Files {
             return Ok(());
         }
         if let Err(error) = self.data.sync_data() {
-            // What the kernel could not write it may have dropped.
-            let mut state = lock(&self.state);
-            batch.into_iter().for_each(|piece| state.take(piece, self.len_of(piece)));
+            self.lose(batch);
             return Err(self.failed("sync", error));
         }
-        map.set(&batch).map_err(|error| self.failed("write the map", error))
+        map.set(&batch).map_err(|error| {
+            lock(&self.state).dirty.extend(batch);
+            self.failed("write the map", error)
+        })
+    }
+
+    /// Takes away whatever is not durable. What the kernel could not write it may have dropped, and it says so once and
+    /// not of which bytes: the next sync would call durable what is not.
+    fn lose(&self, batch: Vec<PieceIndex>) {
+        let mut state = lock(&self.state);
+        state.failures += 1;
+        let since = std::mem::take(&mut state.dirty);
+        let provisional: Vec<_> = state.provisional.keys().copied().collect();
+        for piece in batch.into_iter().chain(since).chain(provisional) {
+            state.take(piece, self.len_of(piece));
+        }
     }
 
     fn len_of(&self, piece: PieceIndex) -> u64 {
@@ -236,18 +258,34 @@ impl Place<'_> {
     }
 
     /// Writes it, where it has its room.
-    pub(super) fn write(mut self, bytes: &[u8], standing: Standing) -> Result<(), StoreError> {
+    pub(super) fn write(self, bytes: &[u8], standing: Standing) -> Result<(), StoreError> {
+        let before = self.put(bytes)?;
+        self.end(before, standing)
+    }
+
+    /// Writes it; says how often the disk had failed before.
+    pub(super) fn put(&self, bytes: &[u8]) -> Result<u64, StoreError> {
         let (files, piece) = (self.files, self.piece);
         if lock(&files.state).unclear.contains(&piece) {
             files.clear(&mut lock(&files.map), piece)?;
         }
-        let range = files.meta.layout.range(piece);
+        let (range, before) = (files.meta.layout.range(piece), lock(&files.state).failures);
         if let Err(error) = files.data.write_all_at(bytes, range.start) {
             // Part of it may be there, and counts nowhere.
             release(&files.data, &range);
             return Err(files.failed("write", error));
         }
+        Ok(before)
+    }
+
+    /// It is there from now on, unless the disk has failed since.
+    pub(super) fn end(mut self, before: u64, standing: Standing) -> Result<(), StoreError> {
+        let (files, piece) = (self.files, self.piece);
         let mut state = lock(&files.state);
+        if state.failures > before {
+            drop(state);
+            return Err(StoreError::NotKept(files.meta.task));
+        }
         let room = std::mem::take(&mut self.room);
         state.reserved -= room;
         state.bytes += room;

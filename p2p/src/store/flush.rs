@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
+
 use super::files::Files;
 
 /// How long writes are gathered.
@@ -25,6 +27,7 @@ pub(super) struct Flusher {
     /// Weak: a task that is deleted meanwhile needs no flush.
     writes: Option<SyncSender<Weak<Files>>>,
     bytes: Arc<AtomicUsize>,
+    failed: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -32,15 +35,18 @@ impl Flusher {
     pub(super) fn start() -> io::Result<Self> {
         let (writes, written) = sync_channel(WAITING);
         let bytes = Arc::new(AtomicUsize::new(0));
-        let gathered = bytes.clone();
+        let failed = Arc::new(Notify::new());
+        let (gathered, tell) = (bytes.clone(), failed.clone());
         let run = move || {
-            while let Some(tasks) = gather(&written, &gathered) {
-                tasks.iter().filter_map(Weak::upgrade).for_each(|files| flush(&files));
+            let mut again = Vec::new();
+            while let Some(mut tasks) = gather(&written, &gathered, again) {
+                tasks.retain(|files| files.upgrade().is_some_and(|files| !flush(&files, &tell)));
+                again = tasks;
             }
         };
         let thread =
             std::thread::Builder::new().name("piece-flush".into()).stack_size(256 << 10).spawn(run)?;
-        Ok(Self { writes: Some(writes), bytes, thread: Some(thread) })
+        Ok(Self { writes: Some(writes), bytes, failed, thread: Some(thread) })
     }
 
     /// Tells of good pieces that are not durable.
@@ -49,14 +55,27 @@ impl Flusher {
         let told = self.writes.as_ref().map(|writes| writes.try_send(Arc::downgrade(files)));
         // The disk does not keep up: whoever writes does it.
         if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = told {
-            flush(files);
+            flush(files, &self.failed);
         }
+    }
+
+    /// Returns when a flush has failed since this last returned.
+    pub(super) async fn failed(&self) {
+        self.failed.notified().await;
     }
 }
 
-/// Waits for writes and gathers some; `None` when there will be no more.
-fn gather(written: &Receiver<Weak<Files>>, bytes: &AtomicUsize) -> Option<Vec<Weak<Files>>> {
-    let mut tasks = vec![written.recv().ok()?];
+/// Waits for writes and gathers some, besides those that are to be tried `again`; `None` when there will be no more.
+fn gather(
+    written: &Receiver<Weak<Files>>,
+    bytes: &AtomicUsize,
+    again: Vec<Weak<Files>>,
+) -> Option<Vec<Weak<Files>>> {
+    let mut tasks = again;
+    let first = written.recv().ok()?;
+    if !tasks.iter().any(|known| Weak::ptr_eq(known, &first)) {
+        tasks.push(first);
+    }
     let deadline = Instant::now() + GATHER;
     while bytes.load(Ordering::Relaxed) < GATHER_BYTES {
         match written.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -69,10 +88,12 @@ fn gather(written: &Receiver<Weak<Files>>, bytes: &AtomicUsize) -> Option<Vec<We
     Some(tasks)
 }
 
-fn flush(files: &Files) {
-    if let Err(error) = files.flush() {
-        tracing::error!(error = &error as &dyn std::error::Error, "pieces are not durable");
-    }
+/// Says whether it went well; else tells who waits to hear that it did not.
+fn flush(files: &Files, failed: &Notify) -> bool {
+    let Err(error) = files.flush() else { return true };
+    tracing::error!(error = &error as &dyn std::error::Error, "pieces are not durable");
+    failed.notify_one();
+    false
 }
 
 impl Drop for Flusher {

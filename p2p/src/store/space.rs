@@ -65,6 +65,19 @@ impl Shared {
         Ok(None)
     }
 
+    /// Whether so many bytes more fit, if all that may be evicted is.
+    pub(super) fn fits(&self, needed: u64) -> Result<(), StoreError> {
+        if needed == 0 {
+            return Ok(());
+        }
+        let table = self.table();
+        let (usage, keep) = (table.usage(), table.budget().keep_free);
+        let may_go = usage.bytes - usage.in_use;
+        let on_disk = table.free()?.saturating_add(may_go).saturating_sub(keep);
+        let room = on_disk.min(table.most().saturating_sub(usage.in_use));
+        if needed <= room { Ok(()) } else { Err(StoreError::NoRoom { needed, room }) }
+    }
+
     /// Evicts what is beyond the budget, and for a disk that is too full; gives how many tasks.
     pub(super) fn trim(&self) -> Result<usize, StoreError> {
         // Looked at once: a disk may take a while to have the room of what was deleted.

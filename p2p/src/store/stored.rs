@@ -92,6 +92,34 @@ impl Stored {
         Ok(bytes.into())
     }
 
+    /// Whether any of these pieces is neither here nor being written.
+    #[must_use]
+    pub fn lacks(&self, pieces: &PieceBitmap) -> bool {
+        let state = lock(&self.files.state);
+        pieces.iter().any(|piece| state.lacks(piece))
+    }
+
+    /// Reads a piece as [`Self::read`] does. One that cannot be read is taken away, so that it can come again.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_or_lose(&self, piece: PieceIndex) -> Result<Bytes, StoreError> {
+        let read = self.read(piece);
+        if let Err(StoreError::File { .. }) = read
+            && let Err(error) = self.files.forget(piece)
+        {
+            tracing::warn!(piece = piece.get(), "{}", crate::error::in_one_line(&error));
+        }
+        read
+    }
+
+    /// Bytes of the pieces that `range` touches and that are not here.
+    pub(super) fn missing(&self, range: Range<u64>) -> u64 {
+        let (state, layout) = (lock(&self.files.state), self.files.meta.layout);
+        let missing = layout.touched(range).filter(|piece| !state.holds(*piece));
+        missing.map(|piece| u64::from(layout.piece_len(piece))).sum()
+    }
+
     /// Fills `buf` with the bytes at `offset`, from pieces of whatever standing.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 mod crowded;
 mod killed;
+pub(crate) mod lossy;
 mod room;
 
 use std::os::unix::fs::MetadataExt as _;
