@@ -85,6 +85,9 @@ pub(super) async fn answer(local: &Local, asked: &Asked, headers: &HeaderMap) ->
         },
         None => 0..len,
     };
+    if let Err(error) = local.engine.fits(&blob, range.clone()).await {
+        return Refusal::of(&error).into_response();
+    }
     let priority = stated_priority(headers).unwrap_or(Priority::Trace);
     let sending = match digest.filter(|_| range == (0..len)) {
         Some(digest) => Sending::whole(blob, digest, priority),

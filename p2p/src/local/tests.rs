@@ -22,6 +22,8 @@ use crate::{
     transport::channel::{Network, Uplink, Weather},
 };
 
+mod tight;
+
 pub(super) struct Scene {
     pub(super) registry: TestRegistry,
     blob: Vec<u8>,
@@ -43,6 +45,11 @@ pub(super) async fn scene_sharing(nodes: u8, further: &[&str]) -> Scene {
 
 /// Nodes that store so many bytes each.
 async fn scene_with(nodes: u8, budget: u64, further: &[&str]) -> Scene {
+    scene_on(tempfile::tempdir().unwrap(), nodes, budget, further).await
+}
+
+/// Nodes whose pieces are below a directory, in one for each.
+async fn scene_on(dir: tempfile::TempDir, nodes: u8, budget: u64, further: &[&str]) -> Scene {
     let mut blob = vec![0; 5 * PieceLayout::MIN_SIZE as usize + 99];
     fastrand::Rng::with_seed(3).fill(&mut blob);
     let mut lister = PieceLister::with_size(PieceLayout::MIN_SIZE).unwrap();
@@ -53,7 +60,6 @@ async fn scene_with(nodes: u8, budget: u64, further: &[&str]) -> Scene {
     let network = Network::new(1, Weather { delay: Duration::from_micros(100), loss: 0.0 });
     let members: Members = (1..=nodes).map(|node| (NodeId([node; 32]), ([127, 0, 0, 1], 1).into())).collect();
     let (_, members) = watch::channel(Arc::new(members));
-    let dir = tempfile::tempdir().unwrap();
     let nodes = (1..=nodes).map(|node| {
         let rate = Rate::per_second((1 << 30).try_into().unwrap());
         let (transport, events) = network.attach(NodeId([node; 32]), Uplink { up: rate, down: rate });

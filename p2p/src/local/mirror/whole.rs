@@ -35,6 +35,11 @@ pub(super) async fn stream(
     let Ok(Opened { blob, origin }) = opened else { return Err(place) };
     let (len, priority) = (blob.layout().len(), stated_priority(headers).unwrap_or(Priority::Trace));
     let reading = origin.on_behalf_of(credential);
+    if let Err(error) = local.engine.fits(&blob, 0..len).await {
+        let reason = crate::error::in_one_line(&error);
+        tracing::info!(repository = %wanted.repository, digest = wanted.reference, reason, "the registry is asked instead");
+        return Err(place);
+    }
     match Sending::whole(blob, digest, priority).begin((place, reading)).await {
         Ok(body) => Ok((StatusCode::OK, about(wanted, len), body).into_response()),
         // The registry has been asked twice for what is wrong: it has nothing else.
