@@ -130,7 +130,7 @@ mod tests {
             (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), CancellationToken::new());
         let store = open(&dir.path().join("pieces"));
         let layout = PieceLayout::new(1 << 20, 1 << 20).unwrap();
-        let stored = store.task(Vouch::Whole { blob: &[1; 32] }, layout).unwrap();
+        let stored = store.task(Vouch::Whole { blob: &[1; 32] }, layout.clone()).unwrap();
         store.put(&stored, layout.piece(0).unwrap(), &vec![7; 1 << 20], Standing::Good).unwrap();
         drop(stored);
         fs::write(other.path().join("cache"), vec![7; 20 << 20]).unwrap();

@@ -186,7 +186,7 @@ impl Swarm {
         let mut left = self.stored.good();
         self.stored.provisional().into_iter().for_each(|(piece, _)| _ = left.insert(piece));
         self.provisional.lost(&left);
-        self.task = Task::new(self.layout(), left, seed);
+        self.task = Task::new(self.layout().clone(), left, seed);
         self.owner = None;
         if self.provisional.losses() >= LOSSES {
             let (task, source) = (self.id, Arc::new(StoreError::NotKept(self.id)));

@@ -1,5 +1,6 @@
 //! A node's part in one task, as a state machine: it is told what happened and when, and says what to do.
 
+mod exchange;
 mod flights;
 mod late;
 mod outbox;
@@ -29,8 +30,6 @@ const UNDERWAY_DEMAND: usize = 16;
 /// Partners that a node takes up where it is told of some. (With 16 for those who come last and 32 for those who come
 /// first, the last ones are late by some percent.)
 const TARGET: usize = 24;
-/// It looks for more where it has fewer than this.
-const FEW: usize = 16;
 /// Partners that it lets in at most.
 const MOST: usize = 32;
 /// Partners hear at once of a piece that fewer of them have: while it is new to the swarm its copies double with each
@@ -40,13 +39,6 @@ const RARE: u32 = 3;
 const WRONG: Duration = Duration::from_secs(30);
 /// Rest of a node that gave a piece otherwise than another says that it is.
 const DISPUTE: Duration = Duration::from_secs(1);
-/// Time between two calls for partners, where there are too few.
-const SEARCH: Duration = Duration::from_secs(1);
-/// Shortest time between two exchanges of the least useful partner,
-const ROTATION: Duration = Duration::from_secs(5);
-/// and how often a piece usually comes in it: less would part from who is about to give one.
-const PIECES_IN_ROTATION: u32 = 32;
-
 /// One node's part in one task.
 #[derive(Debug)]
 pub struct Task {
@@ -351,38 +343,6 @@ impl Task {
         let unknown = pieces.iter().any(|piece| self.partners.copies()[piece.slot()] == 0);
         if unknown {
             self.outbox.ask(Priority::Trace, pieces, false);
-        }
-    }
-
-    /// Exchanges the least useful partner now and then, so that the swarm does not split.
-    fn rotate(&mut self, now: Duration) {
-        let alone = self.partners.len() < FEW;
-        let rotation = self.usual().map_or(ROTATION, |usual| (usual * PIECES_IN_ROTATION).max(ROTATION));
-        if self.wants.is_empty() || !self.rhythm.rotates(now, if alone { SEARCH } else { rotation }) {
-            return;
-        }
-        self.outbox.lonely = true;
-        if alone {
-            return;
-        }
-        if let Some(node) = self.partners.least_useful(now, rotation) {
-            self.parted(node);
-            self.outbox.extend([Action::Part(node)]);
-        }
-    }
-
-    /// Tells partners and the owner what is new.
-    fn tell(&mut self, now: Duration) {
-        let usual = self.usual();
-        if self.rhythm.tells(now, usual, std::mem::take(&mut self.outbox.spreads)) {
-            let news = self.partners.iter_mut().filter(|(_, partner)| !partner.untold.is_empty());
-            self.outbox.extend(
-                news.map(|(to, partner)| Action::Have { to, pieces: std::mem::take(&mut partner.untold) }),
-            );
-        }
-        let hurries = self.outbox.hurries || self.outbox.lonely;
-        if self.rhythm.reports(now, hurries, self.outbox.has_news()) {
-            self.outbox.report();
         }
     }
 

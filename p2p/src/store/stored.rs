@@ -115,7 +115,7 @@ impl Stored {
 
     /// Bytes of the pieces that `range` touches and that are not here.
     pub(super) fn missing(&self, range: Range<u64>) -> u64 {
-        let (state, layout) = (lock(&self.files.state), self.files.meta.layout);
+        let (state, layout) = (lock(&self.files.state), &self.files.meta.layout);
         let missing = layout.touched(range).filter(|piece| !state.holds(*piece));
         missing.map(|piece| u64::from(layout.piece_len(piece))).sum()
     }

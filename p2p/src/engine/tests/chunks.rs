@@ -56,7 +56,7 @@ async fn downloads(cluster: &Cluster, nodes: impl IntoIterator<Item = usize>) {
 
 /// What a node has counted under this name.
 fn counted(cluster: &Cluster, node: usize, name: &str) -> u64 {
-    let page = cluster.metrics[node].text(&Levels { members: 0, blobs: 0, stored: 0, budget: 0 });
+    let page = cluster.metrics[node].text(&Levels { members: 0, blobs: 0, stored: 0, beside: 0, budget: 0 });
     let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.map_or(0, |number| number.parse().unwrap())
 }

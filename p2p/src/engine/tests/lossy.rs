@@ -21,7 +21,11 @@ fn pair(disk: &Lossy, origin_rate: u64) -> Cluster {
 fn contents(cluster: &Cluster) -> [Content; 3] {
     let (layout, name) = (cluster.content.layout().clone(), Arc::from("http://files.example/a 1"));
     let blob = digest(&SHA256, &cluster.server.blob).as_ref().try_into().unwrap();
-    [cluster.content.clone(), Content::Whole { blob, layout: layout.clone() }, Content::Unsaid { name, layout }]
+    [
+        cluster.content.clone(),
+        Content::Whole { blob, layout: layout.clone() },
+        Content::Unsaid { name, layout },
+    ]
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -60,7 +64,7 @@ async fn pieces_that_the_disk_did_not_keep_are_told_of_to_nobody_and_come_again(
         // Too often lost it is an error, sooner or later.
         let fetched = timeout(PATIENCE, blob.fetch(0..blob.layout().len(), Priority::Background));
         drop(fetched.await.expect("in time"));
-        until("the loss is seen", || blob.here() < blob.layout().count()).await;
+        until("the loss is seen", || blob.here() < blob.layout().count().get()).await;
         // A partner that was told of all of them.
         download(&cluster, 1).await;
         disk.mend();

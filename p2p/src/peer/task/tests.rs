@@ -73,7 +73,8 @@ fn each_piece_that_came_lets_one_more_come() {
 fn partners_hear_of_a_rare_piece_at_once() {
     let told = |others: u8| {
         let mut task = task(0);
-        (1..=others).for_each(|other| _ = task.greeted(ms(0), node(other), PieceBitmap::full(layout().count())));
+        (1..=others)
+            .for_each(|other| _ = task.greeted(ms(0), node(other), PieceBitmap::full(layout().count())));
         task.greeted(ms(0), node(100), PieceBitmap::empty(layout().count()));
         task.poll(ms(1000));
         task.received(ms(1001), piece(0), Source::Origin);
