@@ -211,7 +211,7 @@ impl Engine {
         let (store, opening, me) = (Arc::clone(&self.store), content.clone(), self.me);
         let stored = tokio::task::spawn_blocking(move || {
             let stored = opening.with_vouch(|vouch| store.task(vouch, opening.layout().clone()))?;
-            let claims = plain::claims_of(me, &opening, &stored)?;
+            let claims = plain::claims_of(me, &opening, &stored);
             Ok((stored, claims))
         });
         let stored = stored.await.map_err(|_| P2pError::Stopping)?;

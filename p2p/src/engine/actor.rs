@@ -157,6 +157,7 @@ impl Actor {
                 swarm.origin = origin;
                 // Who does not wait any more needs no answer.
                 opened.send(swarm.hold()).ok();
+                self.look_for_loss(task);
             }
             Command::Want { task, pieces, priority, until, done } => match self.swarms.get_mut(&task) {
                 Some(swarm) => {
