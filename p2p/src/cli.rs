@@ -103,6 +103,13 @@ pub struct PeerArgs {
     /// blob; RATE is like 100MiB, or none; may be given several times
     #[arg(long = "limit", value_name = "USE=RATE", env = "SHOAL_P2PD_LIMITS", value_delimiter = ',')]
     pub limits: Vec<String>,
+    /// Hold back what nobody waits for while some process waits for a processor in more than this part of the time, or never:
+    /// none [default: 80]
+    #[arg(long, value_name = "PERCENT", env = "SHOAL_P2PD_YIELD_CPU")]
+    pub yield_cpu: Option<String>,
+    /// The same for a disk [default: none]
+    #[arg(long, value_name = "PERCENT", env = "SHOAL_P2PD_YIELD_IO")]
+    pub yield_io: Option<String>,
     /// Directory of <host>/hosts.toml; may be given several times [default: /etc/containerd/certs.d, /etc/docker/certs.d]
     #[arg(long = "hosts-dir", value_name = "DIR", env = "SHOAL_P2PD_HOSTS_DIRS", value_delimiter = ',')]
     pub hosts_dirs: Vec<PathBuf>,

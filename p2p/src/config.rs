@@ -1,18 +1,21 @@
 //! Configuration of `p2pd peer`: defaults, then the TOML file, then the environment, then flags.
 
+mod parse;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use nix::unistd::Group;
 use registry::ClientOptions;
 use serde::de::DeserializeOwned;
 use service::{exit::UsageError, size};
 use toml::{Table, Value};
 
-use crate::{PieceLayout, Token, cli::PeerArgs, local::proxy::Rules, rate::Setting, store::Budget};
+use crate::{
+    PieceLayout, Token, cli::PeerArgs, load::Bounds, local::proxy::Rules, rate::Setting, store::Budget,
+};
 
 /// Where state is kept unless something else is said.
 pub const ROOT: &str = "/var/lib/shoal/p2p";
@@ -59,6 +62,8 @@ pub struct Config {
     pub idle: Duration,
     /// Bytes per second.
     pub limits: Vec<Setting>,
+    /// When the host has other work.
+    pub yields: Bounds,
     /// Directories of `<host>/hosts.toml`.
     pub hosts_dirs: Vec<PathBuf>,
     /// Whether origins may be at link-local addresses and those of clouds' metadata.
@@ -84,11 +89,11 @@ impl Config {
         let mut keys = Keys { table, problems: Vec::new() };
         let config = Self {
             listen: keys.or_default(args.listen, "listen", || LISTEN.parse().expect("an address")),
-            advertise: keys.parsed(args.advertise, "advertise", parse_advertise),
+            advertise: keys.parsed(args.advertise, "advertise", parse::advertise),
             join: keys.join(args.join, args.join_file),
             root: keys.or_default(args.root, "root", || ROOT.into()),
             socket: keys.or_default(args.socket, "socket", || SOCKET.into()),
-            socket_group: keys.parsed(args.socket_group, "socket_group", find_group),
+            socket_group: keys.parsed(args.socket_group, "socket_group", parse::group),
             mirror: keys.take_or(args.mirror, "mirror"),
             metrics: keys.take_or(args.metrics, "metrics"),
             proxy: keys.take_or(args.proxy, "proxy"),
@@ -100,10 +105,11 @@ impl Config {
             },
             beside: keys.list(args.beside, "beside", Vec::new),
             piece_size: keys
-                .parsed(args.piece_size, "piece_size", parse_piece_size)
+                .parsed(args.piece_size, "piece_size", parse::piece_size)
                 .unwrap_or(PieceLayout::DEFAULT_SIZE),
             idle: Duration::from_secs(keys.or_default(args.idle, "idle", || IDLE)),
             limits: keys.limits(args.limits),
+            yields: keys.bounds(args.yield_cpu, args.yield_io),
             hosts_dirs: keys.list(args.hosts_dirs, "hosts_dirs", || ClientOptions::default().hosts_dirs),
             allow_link_local: keys.or_default(
                 args.allow_link_local.then_some(true),
@@ -169,6 +175,8 @@ impl Config {
         set("piece_size", self.piece_size.to_string().into());
         set("idle", i64::try_from(self.idle.as_secs()).unwrap_or(i64::MAX).into());
         set("limits", self.limits.iter().map(ToString::to_string).collect::<Vec<_>>().into());
+        set("yield_cpu", Bounds::text(self.yields.cpu).into());
+        set("yield_io", Bounds::text(self.yields.io).into());
         set("hosts_dirs", paths(&self.hosts_dirs));
         set("allow_link_local", self.allow_link_local.into());
         table.to_string()
@@ -179,27 +187,6 @@ fn read(path: &Path) -> Result<Table, UsageError> {
     let problem = |what: String| UsageError(format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
     text.parse().map_err(|error: toml::de::Error| problem(error.message().to_owned()))
-}
-
-fn parse_advertise(text: &str) -> Result<Advertise, String> {
-    let whole = text.parse().map(|ip| Advertise { ip, port: None });
-    let with_port = || text.parse().map(|at: SocketAddr| Advertise { ip: at.ip(), port: Some(at.port()) });
-    let address = whole.or_else(|_| with_port()).map_err(|_| format!("{text:?} is not an address"))?;
-    if address.ip.is_unspecified() { Err(format!("{text} is not one address")) } else { Ok(address) }
-}
-
-fn parse_piece_size(text: &str) -> Result<u32, String> {
-    let size = size::parse(text)?;
-    let sound = u32::try_from(size).ok().filter(|size| PieceLayout::new(0, *size).is_ok());
-    sound.ok_or_else(|| format!("{text} is no power of two from 64KiB to 16MiB"))
-}
-
-fn find_group(text: &str) -> Result<u32, String> {
-    if let Ok(number) = text.parse() {
-        return Ok(number);
-    }
-    let found = Group::from_name(text).map_err(|error| format!("{text:?}: {error}"))?;
-    found.map(|group| group.gid.as_raw()).ok_or_else(|| format!("there is no group {text:?}"))
 }
 
 /// Keys of the file that nobody has taken yet, and what is wrong so far.
@@ -267,6 +254,13 @@ impl Keys {
         settings
     }
 
+    fn bounds(&mut self, cpu: Option<String>, io: Option<String>) -> Bounds {
+        Bounds {
+            cpu: self.parsed(cpu, "yield_cpu", Bounds::parse).unwrap_or(Bounds::DEFAULT.cpu),
+            io: self.parsed(io, "yield_io", Bounds::parse).unwrap_or(Bounds::DEFAULT.io),
+        }
+    }
+
     fn rules(&mut self) -> Rules {
         Rules::read(self.take("proxy_rules").unwrap_or_default()).unwrap_or_else(|problems| {
             self.problems.extend(problems.into_iter().map(|problem| format!("proxy_rules: {problem}")));
@@ -328,10 +322,11 @@ mod tests {
     #[test]
     fn what_is_given_wins_over_the_file() {
         let args = || PeerArgs { root: Some("/flag".into()), ..PeerArgs::default() };
-        let text = "root = '/file'\nbudget = '3GiB'\nkeep_free = 5\nmirror = '127.0.0.1:4701'\nproxy = '127.0.0.1:4702'\nshare = ['a.example/*']\nadvertise = '10.0.0.9'\n[[proxy_rules]]\nmatch = '*.example/a'\naction = 'deny'";
+        let text = "root = '/file'\nbudget = '3GiB'\nkeep_free = 5\nyield_cpu = 'none'\nyield_io = 20\nmirror = '127.0.0.1:4701'\nproxy = '127.0.0.1:4702'\nshare = ['a.example/*']\nadvertise = '10.0.0.9'\n[[proxy_rules]]\nmatch = '*.example/a'\naction = 'deny'";
         let config = with_file(text, args()).unwrap();
         assert_eq!(config.root, Path::new("/flag"));
         assert_eq!(config.budget, Budget { bytes: 3 << 30, keep_free: 5 });
+        assert_eq!(config.yields, Bounds { cpu: None, io: "20".parse().ok() });
         assert_eq!(config.advertise, Some(Advertise { ip: [10, 0, 0, 9].into(), port: None }));
         let again = with_file(&config.to_toml(), PeerArgs::default()).unwrap();
         assert_eq!(format!("{again:?}"), format!("{config:?}"), "what is printed can be read");
@@ -339,7 +334,7 @@ mod tests {
 
     #[test]
     fn all_problems_are_told_at_once() {
-        let text = "nonsense = 1\nlisten = 'here'\nbudget = '3 apples'\nshare = ['*']\nroot = 'relative'\npiece_size = '3MiB'\nproxy = 'there'\nproxy_rules = [{ match = 'a:b', action = 'deny' }]";
+        let text = "nonsense = 1\nlisten = 'here'\nbudget = '3 apples'\nshare = ['*']\nroot = 'relative'\npiece_size = '3MiB'\nyield_io = 0\nproxy = 'there'\nproxy_rules = [{ match = 'a:b', action = 'deny' }]";
         let UsageError(told) = with_file(text, PeerArgs::default()).unwrap_err();
         for key in [
             "nonsense",
@@ -348,6 +343,7 @@ mod tests {
             "share",
             "root",
             "piece_size",
+            "yield_io",
             "proxy",
             "proxy_rules: rule 1 (\"a:b\")",
         ] {

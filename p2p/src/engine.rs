@@ -17,6 +17,7 @@ mod swarm;
 pub mod testing;
 mod upload;
 mod wire;
+mod yielding;
 
 use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc};
 
@@ -35,6 +36,7 @@ use crate::{
     ChunkList, Claim, NodeId, P2pError, PieceIndex, PieceLayout, PieceList, Priority, TaskId, Vouch,
     membership::Told,
     metrics::Metrics,
+    peer::Hold,
     rate::Limits,
     store::{Store, Stored},
     transport::{Event, Transport},
@@ -42,7 +44,6 @@ use crate::{
 
 /// Times that a read begins, as long as it finds pieces gone.
 const READS: usize = 3;
-
 /// Commands that wait.
 const COMMANDS: usize = 256;
 
@@ -64,6 +65,8 @@ pub struct Parts {
     pub told: mpsc::Sender<Told>,
     /// How fast pieces may go and come.
     pub limits: Limits,
+    /// How far what nobody waits for makes room for the host's own work.
+    pub host: watch::Receiver<Hold>,
     /// Counts what comes and goes.
     pub metrics: Metrics,
     /// Decides what is left to chance.

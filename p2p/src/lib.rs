@@ -11,6 +11,7 @@ pub mod engine;
 mod error;
 mod id;
 pub mod identity;
+pub mod load;
 pub mod local;
 pub mod membership;
 pub mod metrics;

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::Priority;
+use crate::{Priority, peer::Hold};
 
 /// Upper ends of the classes of waits, in seconds.
 const WAITS: [f64; 12] = [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
@@ -34,6 +34,17 @@ pub enum Fate {
     Unwanted,
     /// It is not what it must be.
     Wrong,
+}
+
+/// Who is given way to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// A process of this node that waits for a piece.
+    Reader,
+    /// One of another node, to which a piece is sent.
+    Upload,
+    /// This node's own work.
+    Host,
 }
 
 /// Who gave what a caller of the mirror got.
@@ -62,6 +73,11 @@ struct Read {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByPriority {
     priority: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Yield {
+    to: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,6 +118,8 @@ struct Inner {
     read: Family<ByPriority, Counter>,
     waits: Family<ByPriority, Histogram>,
     pulls: Family<Pull, Counter>,
+    yields: Family<Yield, Counter>,
+    held_back: Gauge,
     members: Gauge,
     blobs: Gauge,
     stored: Gauge,
@@ -124,6 +142,8 @@ impl Default for Metrics {
             read: Family::default(),
             waits: Family::new_with_constructor(|| Histogram::new(WAITS)),
             pulls: Family::default(),
+            yields: Family::default(),
+            held_back: Gauge::default(),
             members: Gauge::default(),
             blobs: Gauge::default(),
             stored: Gauge::default(),
@@ -166,6 +186,12 @@ impl Inner {
             "Answers of the mirror, by who gave the bytes",
             self.pulls.clone(),
         );
+        registry.register(
+            "yields",
+            "Times that what nobody waits for began to make room, or more of it, by for whom",
+            self.yields.clone(),
+        );
+        registry.register("held_back", "How often its rate is halved now", self.held_back.clone());
         registry.register("members", "Members that this node sees, itself among them", self.members.clone());
         registry.register("blobs", "Blobs that local programs read", self.blobs.clone());
         registry.register("stored_bytes", "Bytes of pieces on disk", self.stored.clone());
@@ -220,6 +246,21 @@ impl Metrics {
         self.0.waits.get_or_create(&ByPriority { priority }).observe(seconds);
     }
 
+    /// What nobody waits for makes room from now on.
+    pub fn yields(&self, to: For) {
+        let to = match to {
+            For::Reader => "reader",
+            For::Upload => "upload",
+            For::Host => "host",
+        };
+        self.0.yields.get_or_create(&Yield { to }).inc();
+    }
+
+    /// It is held back so far.
+    pub fn held_back(&self, hold: Hold) {
+        self.0.held_back.set(hold.halvings().into());
+    }
+
     /// The mirror has begun to answer.
     pub fn pull(&self, by: Giver) {
         let by = match by {
@@ -258,6 +299,8 @@ mod tests {
         metrics.piece(From::Origin, Fate::Wrong, 7);
         metrics.clone().sent(9);
         metrics.read(Priority::ReadAhead, 206, 5, 0.03);
+        metrics.yields(For::Host);
+        metrics.held_back(Hold::MOST);
         let page = metrics.text(&Levels { members: 3, blobs: 2, stored: 1031, budget: 1 << 40, beside: 12 });
         for line in [
             "shoal_p2p_pieces_total{from=\"peer\",fate=\"kept\"} 2",
@@ -266,6 +309,8 @@ mod tests {
             "shoal_p2p_sent_bytes_total 9",
             "shoal_p2p_reads_total{priority=\"read-ahead\",status=\"206\"} 1",
             "shoal_p2p_read_wait_seconds_bucket{le=\"0.05\",priority=\"read-ahead\"} 1",
+            "shoal_p2p_yields_total{to=\"host\"} 1",
+            "shoal_p2p_held_back 3",
             "shoal_p2p_members 3",
             "shoal_p2p_stored_bytes 1031",
             "shoal_p2p_beside_bytes 12",

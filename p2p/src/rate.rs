@@ -21,6 +21,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 pub use bucket::Rate;
+pub(crate) use limits::LEAST;
 pub use limits::{Limits, Scope, Setting, Use};
 use shares::{ShareId, Shares, Ticket};
 

@@ -23,6 +23,7 @@ use service::{
 };
 use tokio::{
     net::{TcpListener, UdpSocket},
+    sync::watch,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -34,9 +35,11 @@ use crate::{
     config::{Advertise, Config},
     engine::{Engine, Parts},
     identity::{keep_token, kept_token, replace_token},
+    load::{self, Bounds},
     local::{self, Local, Node, Registries, proxy::Proxy},
     membership::{Membership, MembershipConfig},
     metrics::Metrics,
+    peer::Hold,
     rate::Limits,
     rights::{self, Rights, ShareList},
     store::Store,
@@ -105,6 +108,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let doors = Doors::open(&config).await?;
 
     let (limits, metrics) = (Limits::new(&config.limits), Metrics::default());
+    let (hold, host) = watch::channel(Hold::NONE);
     let (id, seal) = (identity.id(), identity.seal()?);
     let about = PoolConfig {
         build: version::COMMIT.into(),
@@ -114,8 +118,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let (pool, events) = Pool::start(identity, listener, about)?;
     let (pool, (tell, told)) = (Arc::new(pool), Membership::inbox());
-    let seeds = token.addresses().to_vec();
-    let joining = MembershipConfig { advertise, seeds };
+    let joining = MembershipConfig { advertise, seeds: token.addresses().to_vec() };
     let membership = Membership::start(Arc::clone(&pool), seal, datagrams, told, joining);
     let members = membership.members();
     let parts = Parts {
@@ -125,6 +128,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         members: members.clone(),
         told: tell,
         limits: limits.clone(),
+        host,
         metrics: metrics.clone(),
         seed: fastrand::u64(..),
     };
@@ -144,11 +148,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let lookout = Lookout::start(store, config.beside);
     let served = tokio::select! {
         served = answer(doors, proxy, &local, stop) => served,
-        () = local.close_idle(config.idle) => Ok(()),
+        () = look_after(&local, (config.idle, config.yields), hold) => Ok(()),
     };
     tracing::info!("ending");
     end(membership, lookout, local, pool).await;
     served
+}
+
+/// Does what recurs, for ever.
+async fn look_after(local: &Local, (idle, yields): (Duration, Bounds), hold: watch::Sender<Hold>) {
+    tokio::join!(local.close_idle(idle), load::keep(Path::new(load::PRESSURE), yields, hold));
 }
 
 /// Where this node is asked.

@@ -8,7 +8,7 @@
 //! - After `Connected` comes exactly one `Closed`, after which nothing of that connection follows. What was under way
 //!   is lost then. `Closed` is also how one's own `disconnect` ends.
 //! - Messages of one node arrive in the order in which they were sent; so do pieces of one lane. Messages and urgent pieces
-//!   go before background pieces, but not into the middle of one.
+//!   go before background pieces, also between the steps of one that has been begun.
 //! - Each piece that was queued is told of as [`Incoming::Sent`] when it has left, unless it is withdrawn or the connection
 //!   ends before.
 //! - A connection that is ending is still one: a `connect` at that time is answered by its `Closed`.
@@ -126,7 +126,7 @@ pub enum Refused {
 pub enum Lane {
     /// Before all that is not.
     Urgent,
-    /// When nothing urgent waits.
+    /// When nothing urgent waits, step by step.
     Background,
 }
 
@@ -143,6 +143,8 @@ pub struct Outgoing {
     pub lane: Lane,
     /// What each step is taken from before it is sent, if from anything.
     pub limit: Option<Share>,
+    /// The same for background pieces, which all together are held back at times.
+    pub pace: Option<Share>,
 }
 
 /// Connections to other nodes.

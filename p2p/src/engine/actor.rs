@@ -21,6 +21,7 @@ use super::{
     owned::OwnedTasks,
     swarm::Swarm,
     wire::{self, Shape},
+    yielding::Yielding,
 };
 use crate::{
     NodeId, P2pError, PieceIndex, TaskId,
@@ -69,6 +70,7 @@ pub(super) struct Actor {
     pub(super) owned: OwnedTasks,
     pub(super) uploads: Uploads,
     pub(super) limits: Limits,
+    pub(super) yielding: Yielding,
     pub(super) metrics: Metrics,
     /// When anything last happened but that time went by.
     pub(super) happened: Duration,
@@ -93,6 +95,7 @@ impl Actor {
             owned: OwnedTasks::new(random.u64(..)),
             uploads: Uploads::default(),
             limits: parts.limits,
+            yielding: Yielding::new(parts.host),
             metrics: parts.metrics,
             happened: Duration::ZERO,
             unreachable: HashMap::new(),
@@ -161,7 +164,7 @@ impl Actor {
             }
             Command::Want { task, pieces, priority, until, done } => match self.swarms.get_mut(&task) {
                 Some(swarm) => {
-                    swarm.want(pieces, priority, until, done);
+                    swarm.want(pieces, (priority, self.yielding.reader(priority)), until, done);
                     self.stirred.insert(task);
                 }
                 None => drop(done.send(Err(P2pError::Stopping))),
@@ -201,8 +204,11 @@ impl Actor {
     /// Does what the decisions say, until they say nothing more.
     fn settle(&mut self) {
         let now = self.now();
+        let hold = self.yield_now(now);
         for task in std::mem::take(&mut self.stirred) {
-            let actions = self.swarms.get_mut(&task).map(|swarm| swarm.task.poll(now)).unwrap_or_default();
+            let Some(swarm) = self.swarms.get_mut(&task) else { continue };
+            swarm.task.hold(hold);
+            let actions = swarm.task.poll(now);
             actions.into_iter().for_each(|action| self.act(task, action));
         }
         for (task, instruction) in self.owned.poll(now) {

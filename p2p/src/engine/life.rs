@@ -111,5 +111,6 @@ impl Actor {
             None => {}
         }
         self.limits.forget(task);
+        self.uploads.left_task(task);
     }
 }

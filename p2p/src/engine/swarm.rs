@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Content, FromOrigin, Held, Origin, Until};
+use super::{Content, FromOrigin, Held, Origin, Until, yielding::Reader};
 use crate::{
     NodeId, P2pError, PieceBitmap, PieceIndex, PieceLayout, Priority, TaskId,
     peer::{Provisional, Task},
@@ -56,6 +56,8 @@ struct Waiting {
     priority: Priority,
     until: Until,
     done: oneshot::Sender<Result<(), P2pError>>,
+    /// Where a process waits, as long as it does.
+    _reader: Option<Reader>,
 }
 
 impl Swarm {
@@ -119,13 +121,15 @@ impl Swarm {
     pub(super) fn want(
         &mut self,
         pieces: Vec<PieceIndex>,
-        priority: Priority,
+        (priority, reader): (Priority, Option<Reader>),
         until: Until,
         done: oneshot::Sender<Result<(), P2pError>>,
     ) {
         let mut wanted = PieceBitmap::empty(self.layout().count());
         pieces.into_iter().for_each(|piece| _ = wanted.insert(piece));
-        let mut waits = Waiting { pieces: wanted.clone(), wanted, priority, until, done };
+        // Who waits for all of a blob downloads it: nothing of it may wait for the rest.
+        let reader = reader.filter(|_| !self.is_whole() || until == Until::Here);
+        let mut waits = Waiting { pieces: wanted.clone(), wanted, priority, until, done, _reader: reader };
         self.seek(&mut waits);
         if self.is_over(&waits) {
             drop(waits.done.send(Ok(())));

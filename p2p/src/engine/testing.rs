@@ -26,6 +26,7 @@ use crate::{
     NodeId, PieceLayout, Priority,
     metrics::Metrics,
     owner::ranked,
+    peer::Hold,
     rate::{Limits, Rate},
     store::{Budget, Store},
     transport::channel::{Network, Uplink, Weather},
@@ -143,6 +144,8 @@ pub struct Cluster {
     pub content: Content,
     /// Where it is.
     pub server: Arc<Server>,
+    /// How far their hosts need room.
+    pub host: watch::Sender<Hold>,
     /// Where the nodes keep it.
     pub dir: tempfile::TempDir,
 }
@@ -173,6 +176,7 @@ impl Cluster {
             (0..shape.nodes).map(|number| (id(number), ([127, 0, 0, 1], 1).into())).collect();
         let (members, watched) = watch::channel(Arc::new(members));
         let metrics: Vec<_> = std::iter::repeat_with(Metrics::default).take(shape.nodes).collect();
+        let host = watch::Sender::new(Hold::NONE);
         let start = |(number, metrics): (usize, Metrics)| {
             let link = Rate::per_second(shape.rate.try_into().unwrap());
             let (transport, events) = network.attach(id(number), Uplink { up: link, down: link });
@@ -185,13 +189,14 @@ impl Cluster {
                 members: watched.clone(),
                 told: tokio::sync::mpsc::channel(1).0,
                 limits: Limits::default(),
+                host: host.subscribe(),
                 metrics,
                 seed: shape.seed.wrapping_mul(1_000_003) + number as u64,
             })
         };
         let engines = metrics.iter().cloned().enumerate().map(start).collect();
         let server = Arc::new(Server::new(blob, shape.origin_rate));
-        Self { network, members, engines, metrics, content, server, dir }
+        Self { network, members, engines, metrics, content, server, host, dir }
     }
 
     /// Opens the blob at a node.

@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 mod chunks;
 mod lossy;
 mod plain;
+mod yielding;
 
 use super::{
     testing::{Cluster, Server, Shape, id},

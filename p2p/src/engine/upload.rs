@@ -44,7 +44,8 @@ impl Actor {
         let lane = if upload.priority > Priority::Trace { Lane::Urgent } else { Lane::Background };
         let (task, piece) = (upload.task, upload.piece.get());
         let limit = self.limits.share(Use::Upload, task);
-        let outgoing = Outgoing { task, piece, bytes, lane, limit };
+        let pace = (lane == Lane::Background).then(|| self.yielding.pace());
+        let outgoing = Outgoing { task, piece, bytes, lane, limit, pace };
         if self.transport.send_piece(upload.node, outgoing).is_err() {
             self.uploads.failed(upload.node, task, piece);
         }

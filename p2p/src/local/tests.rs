@@ -73,6 +73,7 @@ async fn scene_on(dir: tempfile::TempDir, nodes: u8, budget: u64, further: &[&st
             members: members.clone(),
             told: tokio::sync::mpsc::channel(1).0,
             limits: crate::rate::Limits::default(),
+            host: watch::channel(crate::peer::Hold::NONE).1,
             metrics: crate::metrics::Metrics::default(),
             seed: node.into(),
         });

@@ -4,12 +4,14 @@ mod exchange;
 mod flights;
 mod late;
 mod outbox;
+mod yielding;
 
 use std::time::Duration;
 
 use self::{
     flights::Flights,
     outbox::{Outbox, Rhythm},
+    yielding::Yielding,
 };
 use super::{
     action::{Action, Source},
@@ -50,6 +52,7 @@ pub struct Task {
     outbox: Outbox,
     rhythm: Rhythm,
     hedge: Hedge,
+    yielding: Yielding,
     random: fastrand::Rng,
 }
 
@@ -65,6 +68,7 @@ impl Task {
             outbox: Outbox::default(),
             rhythm: Rhythm::default(),
             hedge: Hedge::default(),
+            yielding: Yielding::default(),
             random: fastrand::Rng::with_seed(seed),
             layout,
         }
@@ -197,6 +201,7 @@ impl Task {
             let took = now.saturating_sub(since);
             partner.delivered(len, took);
             self.hedge.answered(took, len);
+            self.yielding.came(now, len);
         }
         self.flights.ended(piece, source);
         if let Source::Node(to) = source
@@ -317,6 +322,10 @@ impl Task {
             if priority < Priority::Demand && self.flights.requests() >= underway {
                 continue;
             }
+            if self.must_yield(now, priority, underway) {
+                continue;
+            }
+            self.yielded(now, priority, piece);
             self.request_from(now, node, piece, priority);
         }
     }

@@ -4,14 +4,18 @@
 //! node's link idle in part. With more, each takes long, and few nodes have a whole one to pass on. Who comes when enough
 //! are sent and wait is told to ask elsewhere: requests that lie unevenly, many here and none there, are what keeps a swarm
 //! from using its links.
+//!
+//! While a piece is sent that a process waits for, and while this node has reason to yield ([`Uploads::hold`]), what nobody
+//! waits for goes slowly: fewer pieces at a time, and those at a part of the rate at which pieces go else.
 
+mod shares;
 mod underway;
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
-use self::underway::Underway;
-
-use crate::{NodeId, PieceIndex, Priority, TaskId};
+use self::{shares::Shares, underway::Underway};
+use super::{Hold, flow::Flow};
+use crate::{NodeId, PieceIndex, Priority, TaskId, rate::Rate};
 
 /// Urgent requests that may wait.
 const MOST_URGENT: usize = 64;
@@ -27,6 +31,9 @@ const MOST_SENT_URGENT: usize = 8;
 const LOST: u32 = 8;
 /// but for this at least: on a slow link the first ones take seconds.
 const LEAST_LOST: Duration = Duration::from_secs(10);
+/// A piece that a process waits for holds up others for so many times the usual time at most: a receiver that is slow
+/// leaves the link to them.
+const PATIENCE: u32 = 2;
 /// How long a piece takes to send, before any was.
 const FIRST: Duration = Duration::from_millis(50);
 
@@ -66,6 +73,9 @@ pub struct Uploads {
     waiting: Vec<Upload>,
     /// Bytes sent to each node, less what all have got: who has the least is next.
     served: HashMap<NodeId, u64>,
+    shares: Shares,
+    flow: Flow,
+    hold: Hold,
     usual: Duration,
     /// Pieces that may be sent at a time.
     window: usize,
@@ -77,6 +87,9 @@ impl Default for Uploads {
             underway: Underway::default(),
             waiting: Vec::new(),
             served: HashMap::new(),
+            shares: Shares::default(),
+            flow: Flow::default(),
+            hold: Hold::NONE,
             usual: FIRST,
             window: 1,
         }
@@ -100,14 +113,35 @@ impl Uploads {
         }
         let retry = self.usual / 2;
         // Chance alone would serve some nodes again and again: who got less goes before who got more.
-        let mine = claim(&self.served, &upload);
-        let claims = self.waiting.iter_mut().map(|other| (claim(&self.served, other), other));
+        let mine = self.claim(&upload);
+        let claims = self.waiting.iter().enumerate().map(|(place, other)| (self.claim(other), place));
         match claims.min_by_key(|(claim, _)| *claim) {
-            Some((theirs, other)) if theirs < mine => {
-                Admission::Instead(std::mem::replace(other, upload), retry)
+            Some((theirs, place)) if theirs < mine => {
+                Admission::Instead(std::mem::replace(&mut self.waiting[place], upload), retry)
             }
             _ => Admission::Busy(retry),
         }
+    }
+
+    /// From now on what nobody waits for is held back so far.
+    pub fn hold(&mut self, hold: Hold) {
+        self.hold = hold;
+    }
+
+    /// How fast the pieces may go together that no process waits for.
+    #[must_use]
+    pub fn pace(&self, now: Duration) -> Rate {
+        self.held(now).rate(self.flow.rate())
+    }
+
+    /// Whether a piece is being sent that a process waits for.
+    #[must_use]
+    pub fn has_urgent(&self, now: Duration) -> bool {
+        self.underway.has_urgent(now, self.usual.max(FIRST) * PATIENCE)
+    }
+
+    fn held(&self, now: Duration) -> Hold {
+        if self.has_urgent(now) { Hold::MOST } else { self.hold }
     }
 
     /// A request is called off. Says whether it was waiting: if not, its piece may be on its way.
@@ -137,15 +171,24 @@ impl Uploads {
             self.window = 1;
         }
         let places = self.waiting.iter().enumerate();
-        let (place, best) =
-            places.max_by_key(|(place, upload)| (claim(&self.served, upload), Reverse(*place)))?;
+        let (place, best) = places.max_by_key(|(place, upload)| (self.claim(upload), Reverse(*place)))?;
         let urgent = best.priority == Priority::Demand;
         if self.underway.len() >= self.window + if urgent { MOST_SENT_URGENT } else { 0 } {
             return None;
         }
+        if !urgent && self.underway.behind() >= self.held(now).of(self.window) {
+            return None;
+        }
         let upload = self.waiting.remove(place);
         self.underway.begin(now, &upload);
+        let wanting = self.waiting.iter().map(|other| other.task);
+        self.shares.begins(upload.task, (upload.len, upload.priority), wanting);
         Some(upload)
+    }
+
+    /// This node does not take part in a task any more.
+    pub fn left_task(&mut self, task: TaskId) {
+        self.shares.forget(task);
     }
 
     /// Whether nothing waits and nothing is on its way.
@@ -171,152 +214,30 @@ impl Uploads {
 
     /// A node has a piece: if this node sent it, that is over.
     pub fn came(&mut self, now: Duration, node: NodeId, task: TaskId, piece: PieceIndex) {
+        let free = self.held(now) == Hold::NONE;
         let Some((len, took)) = self.underway.came(now, (node, task, piece.get())) else { return };
+        match free {
+            true => self.flow.came(now, len),
+            false => self.flow.begin(now),
+        }
         self.window = (self.window + 1).min(MOST_SENT);
         self.usual = (self.usual * 7 + took) / 8;
         // A newcomer starts level with whoever got least, or it would have all turns until it caught up.
         let least = self.served.values().min().copied().unwrap_or(0);
         *self.served.entry(node).or_insert(least) += u64::from(len);
     }
+
+    /// What a request has for it; greater ones go first: what is needed at once, then the task that got least, and in it the
+    /// most urgent and the node that has least.
+    fn claim(&self, upload: &Upload) -> Claim {
+        let needed = upload.priority.max(Priority::Trace);
+        let served = self.served.get(&upload.node).copied().unwrap_or(0);
+        let got = Reverse(self.shares.got(upload.task));
+        (needed, got, upload.priority, Reverse(upload.held), Reverse(served))
+    }
 }
 
-/// What a request has for it; greater ones go first.
-fn claim(served: &HashMap<NodeId, u64>, upload: &Upload) -> (Priority, Reverse<u32>, Reverse<u64>) {
-    let served = served.get(&upload.node).copied().unwrap_or(0);
-    (upload.priority, Reverse(upload.held), Reverse(served))
-}
+type Claim = (Priority, Reverse<u64>, Priority, Reverse<u32>, Reverse<u64>);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{PieceLayout, Vouch};
-
-    fn upload(node: u8, number: u32, priority: Priority) -> Upload {
-        let piece = PieceLayout::new(100 << 20, 1 << 20).unwrap().piece(number).unwrap();
-        Upload {
-            node: NodeId([node; 32]),
-            task: TaskId::of(Vouch::Url("x")),
-            piece,
-            len: 1 << 20,
-            priority,
-            held: 0,
-        }
-    }
-
-    #[test]
-    fn urgent_requests_go_first_and_are_taken_when_others_are_not() {
-        let mut queue = Uploads::default();
-        for node in 1..=2 {
-            assert_eq!(queue.request(upload(node, 0, Priority::Trace)), Admission::Queued);
-        }
-        assert!(matches!(queue.request(upload(4, 2, Priority::Trace)), Admission::Busy(_)));
-        assert_eq!(queue.request(upload(4, 2, Priority::Demand)), Admission::Queued);
-        assert_eq!(queue.next(Duration::ZERO).unwrap().node, NodeId([4; 32]));
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    /// Begins to send as many as may be sent at a time, but for one.
-    fn almost_full() -> Uploads {
-        let mut queue = Uploads::default();
-        let mut begin = |node: u8| {
-            queue.request(upload(node, 0, Priority::Trace));
-            let begun = queue.next(SECOND).unwrap();
-            (node > 200).then(|| queue.came(SECOND, begun.node, begun.task, begun.piece));
-        };
-        (201..).take(MOST_SENT).for_each(&mut begin);
-        (101..).take(MOST_SENT - 1).for_each(&mut begin);
-        queue
-    }
-
-    #[test]
-    fn it_begins_with_one_and_sends_more_as_pieces_come() {
-        let mut queue = Uploads::default();
-        (1..=2).for_each(|node| _ = queue.request(upload(node, 0, Priority::Trace)));
-        let first = queue.next(SECOND).unwrap();
-        assert_eq!(queue.next(SECOND), None);
-        queue.came(SECOND, first.node, first.task, first.piece);
-        queue.request(upload(3, 0, Priority::Trace));
-        assert!(queue.next(SECOND).is_some() && queue.next(SECOND).is_some());
-        queue.next(SECOND * 60);
-        (4..=5).for_each(|node| _ = queue.request(upload(node, 0, Priority::Trace)));
-        assert!(queue.next(SECOND * 60).is_some());
-        assert_eq!(queue.next(SECOND * 60), None, "what was lost tells that the link is slow");
-    }
-
-    #[test]
-    fn a_few_pieces_are_sent_at_a_time_and_more_where_a_process_waits() {
-        let mut queue = almost_full();
-        (1..=2).for_each(|node| _ = queue.request(upload(node, 0, Priority::Trace)));
-        assert!(queue.next(SECOND).is_some());
-        assert_eq!(queue.next(SECOND), None);
-        queue.request(upload(3, 0, Priority::Demand));
-        assert_eq!(queue.next(SECOND).unwrap().node, NodeId([3; 32]));
-        assert_eq!(queue.next(SECOND), None);
-    }
-
-    #[test]
-    fn a_piece_holds_its_place_until_it_has_come_or_left_for_nothing_or_is_lost() {
-        let end = |end: &dyn Fn(&mut Uploads, Upload)| {
-            let mut queue = almost_full();
-            (1..=2).for_each(|node| _ = queue.request(upload(node, 0, Priority::Trace)));
-            let first = queue.next(SECOND).unwrap();
-            assert_eq!(queue.next(SECOND), None);
-            end(&mut queue, first);
-            assert!(queue.next(SECOND).is_some(), "the place is free");
-        };
-        end(&|queue, first| queue.came(SECOND, first.node, first.task, first.piece));
-        end(&|queue, first| queue.gone(first.node));
-        end(&|queue, first| queue.failed(first.node, first.task, first.piece.get()));
-        end(&|queue, first| {
-            queue.left(first.node, first.task, first.piece.get());
-            assert_eq!(queue.next(SECOND), None, "it may be on its way");
-            queue.called_off(first.node, first.task, first.piece.get());
-        });
-        end(&|queue, first| {
-            queue.parted(first.node, first.task);
-            assert_eq!(queue.next(SECOND), None, "part of it may be on its way");
-            queue.left(first.node, first.task, first.piece.get());
-        });
-        let mut queue = almost_full();
-        queue.next(SECOND * 60);
-        assert!(queue.are_none(), "those that never come are given up");
-    }
-
-    #[test]
-    fn who_has_least_takes_the_place_of_who_has_more() {
-        let mut queue = Uploads::default();
-        let held = |node, held| Upload { held, ..upload(node, 0, Priority::Background) };
-        (1..=2).for_each(|node| _ = queue.request(held(node, 10)));
-        assert!(matches!(queue.request(held(4, 10)), Admission::Busy(_)));
-        assert!(matches!(queue.request(held(5, 2)), Admission::Instead(other, _) if other.held == 10));
-        assert_eq!(queue.next(Duration::ZERO).unwrap().node, NodeId([5; 32]));
-    }
-
-    #[test]
-    fn between_equals_who_got_least_is_next() {
-        let mut queue = Uploads::default();
-        let send = |queue: &mut Uploads| {
-            let sent = queue.next(Duration::ZERO)?;
-            queue.came(FIRST, sent.node, sent.task, sent.piece);
-            Some(sent.node.0[0])
-        };
-        for node in [1, 2, 2] {
-            queue.request(upload(node, 0, Priority::Background));
-            send(&mut queue);
-        }
-        [2, 1].iter().for_each(|node| _ = queue.request(upload(*node, 5, Priority::Background)));
-        let order: Vec<_> = std::iter::from_fn(|| send(&mut queue)).collect();
-        assert_eq!(order, [1, 2]);
-    }
-
-    #[test]
-    fn a_request_asked_for_twice_waits_once_and_goes_when_cancelled() {
-        let mut queue = Uploads::default();
-        queue.request(upload(1, 0, Priority::Background));
-        queue.request(upload(1, 0, Priority::Demand));
-        let Upload { node, task, piece, .. } = upload(1, 0, Priority::Demand);
-        assert!(queue.cancel(node, task, piece));
-        assert_eq!(queue.next(Duration::ZERO), None);
-    }
-}
+mod tests;

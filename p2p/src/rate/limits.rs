@@ -14,7 +14,7 @@ use crate::TaskId;
 /// Shares that are remembered; beyond it all begin anew.
 const SHARES: usize = 8192;
 /// Least limit: below it partners take the node for stalled.
-const LEAST: u64 = 256 << 10;
+pub(crate) const LEAST: NonZeroU64 = NonZeroU64::new(256 << 10).expect("more than nothing");
 
 /// What bytes are moved for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,7 +74,7 @@ impl FromStr for Setting {
             return Ok(Self { scope, rate: Rate::UNLIMITED });
         }
         let bytes = service::size::parse(value).map_err(|problem| format!("{text:?}: {problem}"))?;
-        let bytes = NonZeroU64::new(bytes).filter(|bytes| bytes.get() >= LEAST);
+        let bytes = NonZeroU64::new(bytes).filter(|bytes| *bytes >= LEAST);
         let bytes = bytes.ok_or_else(|| format!("{text:?}: at least 256KiB, or none"))?;
         Ok(Self { scope, rate: Rate::per_second(bytes) })
     }

@@ -215,7 +215,7 @@ impl Transport for Channel {
     }
 
     fn send_piece(&self, node: NodeId, piece: Outgoing) -> Result<(), Refused> {
-        frame::announce(&piece)?;
+        frame::announce(&piece, &(0..piece.bytes.len()))?;
         self.push(node, Item::Piece(piece))
     }
 

@@ -4,6 +4,7 @@
 mod tests;
 
 use std::{
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::mpsc,
@@ -20,12 +22,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Closed, Event, Incoming, Outgoing,
-    frame::{self, ALIVE, Frame},
-    outbox::{Item, Outbox},
+    Closed, Event, Incoming, Lane, Outgoing,
+    frame::{self, ALIVE, Announced, Frame},
+    outbox::{Next, Outbox, Sender},
 };
 use crate::{
-    NodeId,
+    NodeId, TaskId,
     rate::{Limits, STEP, Use},
 };
 
@@ -106,8 +108,9 @@ where
 }
 
 async fn read<S: AsyncRead>(mut reader: ReadHalf<S>, ends: Ends) -> Closed {
+    let mut begun = None;
     loop {
-        let incoming = match receive(&mut reader, &ends.limits).await {
+        let incoming = match receive(&mut reader, &mut begun, &ends.limits).await {
             Ok(None) => continue,
             Ok(Some(incoming)) => incoming,
             Err(closed) => return closed,
@@ -120,20 +123,46 @@ async fn read<S: AsyncRead>(mut reader: ReadHalf<S>, ends: Ends) -> Closed {
     }
 }
 
-/// Reads a frame, and the piece that it announces.
+/// A piece of which a part has come.
+struct Begun {
+    task: TaskId,
+    piece: u32,
+    bytes: BytesMut,
+}
+
+/// Reads a frame, and the piece that it announces, or a part of one.
 async fn receive<S: AsyncRead>(
     reader: &mut ReadHalf<S>,
+    begun: &mut Option<Begun>,
     limits: &Limits,
 ) -> Result<Option<Incoming>, Closed> {
     Ok(match frame::read(reader).await? {
         Frame::Alive => None,
         Frame::Message(body) => Some(Incoming::Message(body)),
-        Frame::Piece { task, piece, length } => {
+        Frame::Piece(part) => {
+            let Announced { task, piece, length, rest, .. } = part;
+            let mut bytes = before(part, begun)?;
             let limit = limits.share(Use::Download, task);
-            let bytes = frame::read_bytes(reader, length, limit.as_ref()).await?;
-            Some(Incoming::Piece { task, piece, bytes })
+            frame::read_bytes(reader, &mut bytes, length, limit.as_ref()).await?;
+            if rest == 0 {
+                Some(Incoming::Piece { task, piece, bytes: bytes.freeze() })
+            } else {
+                *begun = Some(Begun { task, piece, bytes });
+                None
+            }
         }
     })
+}
+
+/// What has come of a piece before a part of it.
+fn before(part: Announced, begun: &mut Option<Begun>) -> Result<BytesMut, Closed> {
+    if part.offset == 0 {
+        return Ok(BytesMut::new());
+    }
+    let follows =
+        |begun: &Begun| (begun.task, begun.piece, begun.bytes.len()) == (part.task, part.piece, part.offset);
+    let known = begun.take().filter(follows);
+    known.map(|begun| begun.bytes).ok_or_else(|| Closed::Broken("a part without those before it".to_owned()))
 }
 
 /// Who hears of pieces that have left.
@@ -143,28 +172,32 @@ struct Told {
 }
 
 async fn write<S: AsyncWrite>(mut writer: WriteHalf<S>, outbox: Arc<Outbox>, told: Told) -> Closed {
+    let mut sender = Sender::of(&outbox);
     loop {
-        let item = match timeout(KEEP_ALIVE, outbox.next()).await {
-            Ok(item) => item,
-            Err(_) => Item::Frame(ALIVE),
+        let next = match timeout(KEEP_ALIVE, sender.next()).await {
+            Ok(next) => next,
+            Err(_) => Next::Frame(ALIVE),
         };
-        let mut written = send(&mut writer, item, &told).await;
+        let mut written = sender.beside(send(&mut writer, next, &told)).await;
         while written.is_ok()
-            && let Some(item) = outbox.try_next()
+            && let Some(next) = sender.try_next()
         {
-            written = send(&mut writer, item, &told).await;
+            written = sender.beside(send(&mut writer, next, &told)).await;
         }
-        if let Err(why) = written.and(in_time(writer.flush()).await) {
+        if let Err(why) = written.and(sender.beside(in_time(writer.flush())).await) {
             return why;
         }
     }
 }
 
-async fn send<S: AsyncWrite>(writer: &mut WriteHalf<S>, item: Item, told: &Told) -> Result<(), Closed> {
-    match item {
-        Item::Frame(frame) => in_time(writer.write_all(&frame)).await,
-        Item::Piece(piece) => {
-            send_piece(writer, &piece).await?;
+async fn send<S: AsyncWrite>(writer: &mut WriteHalf<S>, next: Next, told: &Told) -> Result<(), Closed> {
+    match next {
+        Next::Frame(frame) => in_time(writer.write_all(&frame)).await,
+        Next::Part(piece, part) => {
+            send_part(writer, &piece, &part).await?;
+            if part.end < piece.bytes.len() {
+                return Ok(());
+            }
             // All of it, before it is told.
             in_time(writer.flush()).await?;
             let sent = Incoming::Sent { task: piece.task, piece: piece.piece };
@@ -173,11 +206,16 @@ async fn send<S: AsyncWrite>(writer: &mut WriteHalf<S>, item: Item, told: &Told)
     }
 }
 
-async fn send_piece<S: AsyncWrite>(writer: &mut WriteHalf<S>, piece: &Outgoing) -> Result<(), Closed> {
-    let Ok(head) = frame::announce(piece) else { return Ok(()) };
+async fn send_part<S: AsyncWrite>(
+    writer: &mut WriteHalf<S>,
+    piece: &Outgoing,
+    part: &Range<usize>,
+) -> Result<(), Closed> {
+    let Ok(head) = frame::announce(piece, part) else { return Ok(()) };
     in_time(writer.write_all(&head)).await?;
-    for step in piece.bytes.chunks(STEP as usize) {
-        if let Some(limit) = &piece.limit {
+    for step in piece.bytes[part.clone()].chunks(STEP as usize) {
+        // That of a background piece was taken before its turn came.
+        if let Some(limit) = piece.limit.as_ref().filter(|_| piece.lane == Lane::Urgent) {
             limit.take(u32::try_from(step.len()).unwrap_or(STEP)).await;
         }
         in_time(writer.write_all(step)).await?;

@@ -1,6 +1,6 @@
 //! Frames: a length, then a message; after the message that announces a piece, its bytes.
 
-use std::{io, time::Duration};
+use std::{io, ops::Range, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use p2p_api::peer::{Body, Message, Piece};
@@ -34,12 +34,21 @@ pub(super) enum Frame {
     /// Nothing that is to be told.
     Alive,
     Message(Body),
-    /// So many bytes of a piece follow.
-    Piece {
-        task: TaskId,
-        piece: u32,
-        length: usize,
-    },
+    /// Bytes of a piece follow.
+    Piece(Announced),
+}
+
+/// A part of a piece, which may be all of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Announced {
+    pub(super) task: TaskId,
+    pub(super) piece: u32,
+    /// Bytes that follow.
+    pub(super) length: usize,
+    /// Bytes that went before.
+    pub(super) offset: usize,
+    /// Bytes that come later.
+    pub(super) rest: usize,
 }
 
 pub(super) fn encode(body: Body) -> Result<Bytes, Refused> {
@@ -52,11 +61,14 @@ pub(super) fn encode(body: Body) -> Result<Bytes, Refused> {
     Ok(frame.freeze())
 }
 
-/// What goes before the bytes of a piece.
-pub(super) fn announce(piece: &Outgoing) -> Result<Bytes, Refused> {
-    let length = u32::try_from(piece.bytes.len()).ok().filter(|length| *length <= PieceLayout::MAX_SIZE);
-    let task = Bytes::copy_from_slice(piece.task.as_bytes());
-    encode(Body::Piece(Piece { task, piece: piece.piece, length: length.ok_or(Refused::TooLong)? }))
+/// What goes before these bytes of a piece.
+pub(super) fn announce(piece: &Outgoing, part: &Range<usize>) -> Result<Bytes, Refused> {
+    let most = |len: usize| u32::try_from(len).ok().filter(|len| *len <= PieceLayout::MAX_SIZE);
+    let len = most(piece.bytes.len()).ok_or(Refused::TooLong)?;
+    let offset = most(part.start).ok_or(Refused::TooLong)?;
+    let length = most(part.len()).ok_or(Refused::TooLong)?;
+    let (task, rest) = (Bytes::copy_from_slice(piece.task.as_bytes()), len.saturating_sub(offset + length));
+    encode(Body::Piece(Piece { task, piece: piece.piece, length, offset, rest }))
 }
 
 /// Reads a frame.
@@ -73,8 +85,9 @@ pub(super) async fn read(reader: &mut (impl AsyncRead + Unpin)) -> Result<Frame,
     if len > LONGEST {
         return Err(Closed::Broken(format!("a message of {len} bytes")));
     }
-    let bytes = read_bytes(reader, len, None).await?;
-    decode(bytes)
+    let mut bytes = BytesMut::new();
+    read_bytes(reader, &mut bytes, len, None).await?;
+    decode(bytes.freeze())
 }
 
 fn decode(bytes: Bytes) -> Result<Frame, Closed> {
@@ -82,32 +95,35 @@ fn decode(bytes: Bytes) -> Result<Frame, Closed> {
     match message.body {
         // Empty, or of a version to come.
         None => Ok(Frame::Alive),
-        Some(Body::Piece(Piece { task, piece, length })) => {
+        Some(Body::Piece(Piece { task, piece, length, offset, rest })) => {
             let task = task.as_ref().try_into().map_err(|_| Closed::Broken("a task's name".to_owned()))?;
-            if length > PieceLayout::MAX_SIZE {
-                return Err(Closed::Broken(format!("a piece of {length} bytes")));
+            let len = u64::from(length) + u64::from(offset) + u64::from(rest);
+            if len > u64::from(PieceLayout::MAX_SIZE) {
+                return Err(Closed::Broken(format!("a piece of {len} bytes")));
             }
-            Ok(Frame::Piece { task: TaskId::from_bytes(task), piece, length: length as usize })
+            let [length, offset, rest] = [length, offset, rest].map(|bytes| bytes as usize);
+            Ok(Frame::Piece(Announced { task: TaskId::from_bytes(task), piece, length, offset, rest }))
         }
         Some(body) => Ok(Frame::Message(body)),
     }
 }
 
-/// Reads exactly `len` bytes, as fast as `limit` lets them come.
+/// Reads exactly `len` further bytes, as fast as `limit` lets them come.
 pub(super) async fn read_bytes(
     reader: &mut (impl AsyncRead + Unpin),
+    bytes: &mut BytesMut,
     len: usize,
     limit: Option<&Share>,
-) -> Result<Bytes, Closed> {
-    let mut bytes = BytesMut::with_capacity(len.min(ROOM));
-    while bytes.len() < len {
-        let missing = len - bytes.len();
+) -> Result<(), Closed> {
+    let end = bytes.len() + len;
+    while bytes.len() < end {
+        let missing = end - bytes.len();
         if bytes.len() == bytes.capacity() {
             bytes.reserve(missing.min(bytes.len().max(ROOM)));
         }
         let most = limit.map_or(missing, |_| missing.min(STEP as usize));
         let mut part = (&mut *reader).take(most as u64);
-        let read = progress(part.read_buf(&mut bytes)).await?.map_err(failed)?;
+        let read = progress(part.read_buf(bytes)).await?.map_err(failed)?;
         if read == 0 {
             return Err(Closed::Failed("ended in the middle of a frame".to_owned()));
         }
@@ -115,7 +131,7 @@ pub(super) async fn read_bytes(
             limit.take(u32::try_from(read).unwrap_or(STEP)).await;
         }
     }
-    Ok(bytes.freeze())
+    Ok(())
 }
 
 async fn progress<T>(reading: impl Future<Output = T>) -> Result<T, Closed> {
@@ -141,7 +157,14 @@ mod tests {
 
     fn outgoing(len: usize) -> Outgoing {
         let bytes = vec![7; len].into();
-        Outgoing { task: TaskId::from_bytes([1; 32]), piece: 9, bytes, lane: Lane::Urgent, limit: None }
+        Outgoing {
+            task: TaskId::from_bytes([1; 32]),
+            piece: 9,
+            bytes,
+            lane: Lane::Urgent,
+            limit: None,
+            pace: None,
+        }
     }
 
     #[test]
@@ -149,14 +172,17 @@ mod tests {
         let have = Body::Have(Have { task: vec![1; 32].into(), pieces: vec![1, 2] });
         let mut wire = encode(have.clone()).unwrap().to_vec();
         wire.extend(ALIVE);
-        wire.extend(announce(&outgoing(300_000)).unwrap());
-        wire.extend(vec![7; 300_000]);
+        wire.extend(announce(&outgoing(300_000), &(100..200_100)).unwrap());
+        wire.extend(vec![7; 200_000]);
         let mut rest = wire.as_slice();
         assert_eq!(now(read(&mut rest)), Ok(Frame::Message(have)));
         assert_eq!(now(read(&mut rest)), Ok(Frame::Alive));
-        let piece = Frame::Piece { task: TaskId::from_bytes([1; 32]), piece: 9, length: 300_000 };
-        assert_eq!(now(read(&mut rest)), Ok(piece));
-        assert_eq!(now(read_bytes(&mut rest, 300_000, None)).unwrap(), vec![7; 300_000]);
+        let task = TaskId::from_bytes([1; 32]);
+        let part = Announced { task, piece: 9, length: 200_000, offset: 100, rest: 99_900 };
+        assert_eq!(now(read(&mut rest)), Ok(Frame::Piece(part)));
+        let mut bytes = BytesMut::from([7; 100].as_slice());
+        now(read_bytes(&mut rest, &mut bytes, 200_000, None)).unwrap();
+        assert_eq!(bytes, vec![7; 200_100]);
         assert_eq!(now(read(&mut rest)), Err(Closed::There));
     }
 
@@ -164,12 +190,13 @@ mod tests {
     fn what_is_too_long_is_refused_by_either_side() {
         let have = Body::Have(Have { task: Bytes::new(), pieces: vec![u32::MAX; 1 << 18] });
         assert_eq!(encode(have), Err(Refused::TooLong));
-        assert_eq!(announce(&outgoing((16 << 20) + 1)), Err(Refused::TooLong));
+        assert_eq!(announce(&outgoing((16 << 20) + 1), &(0..1)), Err(Refused::TooLong));
         let long = [0, 0x10, 0, 1];
         assert!(matches!(now(read(&mut long.as_slice())), Err(Closed::Broken(_))));
         for piece in [
-            Piece { task: vec![1; 32].into(), piece: 0, length: PieceLayout::MAX_SIZE + 1 },
-            Piece { task: vec![1; 31].into(), piece: 0, length: 1 },
+            Piece { task: vec![1; 32].into(), length: PieceLayout::MAX_SIZE + 1, ..Piece::default() },
+            Piece { task: vec![1; 32].into(), length: 1, offset: u32::MAX, rest: u32::MAX, piece: 0 },
+            Piece { task: vec![1; 31].into(), length: 1, ..Piece::default() },
         ] {
             let frame = encode(Body::Piece(piece)).unwrap();
             assert!(matches!(now(read(&mut frame.as_ref())), Err(Closed::Broken(_))));
@@ -178,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_end_in_the_middle_is_a_failure() {
-        let frame = announce(&outgoing(1)).unwrap();
+        let frame = announce(&outgoing(1), &(0..1)).unwrap();
         for end in 1..frame.len() {
             assert!(matches!(now(read(&mut &frame[..end])), Err(Closed::Failed(_))), "{end}");
         }

@@ -277,7 +277,7 @@ impl Transport for Pool {
     }
 
     fn send_piece(&self, node: NodeId, piece: Outgoing) -> Result<(), Refused> {
-        frame::announce(&piece)?;
+        frame::announce(&piece, &(0..piece.bytes.len()))?;
         self.0.push(node, Item::Piece(piece))
     }
 

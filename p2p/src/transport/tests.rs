@@ -96,7 +96,7 @@ fn note(number: u32) -> Body {
 }
 
 fn piece(number: u32, lane: Lane, bytes: impl Into<Bytes>) -> Outgoing {
-    Outgoing { task: task(), piece: number, bytes: bytes.into(), lane, limit: None }
+    Outgoing { task: task(), piece: number, bytes: bytes.into(), lane, limit: None, pace: None }
 }
 
 async fn pair(bed: &mut impl Bed) -> (Peer, Peer) {

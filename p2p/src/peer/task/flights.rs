@@ -34,6 +34,14 @@ impl Flights {
         self.from_partners
     }
 
+    /// The pieces that partners were asked for.
+    pub(super) fn requested(&self) -> impl Iterator<Item = PieceIndex> + '_ {
+        let by_partner = |sources: &[(Source, Duration)]| {
+            sources.iter().any(|(source, _)| matches!(source, Source::Node(_)))
+        };
+        self.sources.iter().filter(move |(_, sources)| by_partner(sources)).map(|(piece, _)| *piece)
+    }
+
     /// Pieces that come from the origin.
     pub(super) const fn fetches(&self) -> usize {
         self.from_origin

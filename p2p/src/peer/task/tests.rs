@@ -1,4 +1,5 @@
 use super::*;
+use crate::peer::Hold;
 
 fn node(number: u8) -> NodeId {
     NodeId([number; 32])
@@ -201,4 +202,54 @@ fn a_new_owner_is_told_everything_that_is_wanted() {
         asks,
         [ask(Priority::Demand, vec![piece(3)]), ask(Priority::Background, vec![piece(1), piece(2)])]
     );
+}
+
+#[test]
+fn what_nobody_waits_for_yields_to_a_small_part_and_comes_back() {
+    for (priority, held) in
+        [(Priority::Background, 1), (Priority::Trace, 1), (Priority::ReadAhead, UNDERWAY_AT_FIRST)]
+    {
+        let mut task = task(20);
+        task.hold(Hold::MOST);
+        task.want(priority, layout().pieces());
+        assert_eq!(requests(&task.poll(ms(0))).len(), held, "{priority:?}");
+        task.hold(Hold::NONE);
+        assert_eq!(requests(&task.poll(ms(1))).len(), UNDERWAY_AT_FIRST - held, "{priority:?}");
+    }
+}
+
+#[test]
+fn where_a_process_waits_its_order_goes_on_and_the_rest_does_not_starve() {
+    let mut task = task(20);
+    (15..20).for_each(|number| _ = task.received(ms(0), piece(number), Source::Origin));
+    task.hold(Hold::MOST);
+    task.want(Priority::Demand, [piece(0), piece(1)]);
+    task.want(Priority::Trace, (2..5).map(piece));
+    task.want(Priority::Background, layout().pieces());
+    let numbers: Vec<_> = requests(&task.poll(ms(0))).into_iter().map(|(_, number)| number).collect();
+    assert_eq!(numbers.iter().filter(|number| **number < 5).count(), 5, "{numbers:?}");
+    assert_eq!(numbers.len(), 6, "{numbers:?}");
+}
+
+#[test]
+fn held_back_pieces_are_asked_for_at_a_part_of_the_rate_at_which_they_came() {
+    let mut task = task(20);
+    task.want(Priority::Background, layout().pieces());
+    // What came in this span is not known before the next: the least rate holds.
+    let first = requests(&task.poll(ms(0)));
+    for (from, number) in first {
+        task.received(ms(1000), piece(number), Source::Node(from));
+    }
+    task.hold(Hold::NONE.more());
+    let asked = |task: &mut Task, at: u64| {
+        let asked = requests(&task.poll(ms(at)));
+        asked
+            .iter()
+            .for_each(|(from, number)| _ = task.received(ms(at), piece(*number), Source::Node(*from)));
+        asked.len()
+    };
+    let time = u64::from(1_u32 << 20) * 1000 / Hold::NONE.more().rate(0).bytes_per_second().unwrap();
+    assert_eq!(asked(&mut task, 1000), 1);
+    assert_eq!(asked(&mut task, 1000 + time - 1), 0);
+    assert_eq!(asked(&mut task, 1000 + time), 1);
 }

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::Upload;
-use crate::{NodeId, TaskId};
+use crate::{NodeId, Priority, TaskId};
 
 /// To whom, of what, and which piece.
 type Key = (NodeId, TaskId, u32);
@@ -15,6 +15,7 @@ type Key = (NodeId, TaskId, u32);
 struct Piece {
     since: Duration,
     len: u32,
+    urgent: bool,
     left: bool,
     called_off: bool,
 }
@@ -35,8 +36,19 @@ impl Underway {
         self.0.len()
     }
 
+    /// How many there are that no process waits for.
+    pub(super) fn behind(&self) -> usize {
+        self.0.values().filter(|piece| !piece.urgent).count()
+    }
+
+    /// Whether there is one that a process waits for, and that is on its way no longer than this.
+    pub(super) fn has_urgent(&self, now: Duration, most: Duration) -> bool {
+        self.0.values().any(|piece| piece.urgent && now.saturating_sub(piece.since) < most)
+    }
+
     pub(super) fn begin(&mut self, since: Duration, upload: &Upload) {
-        let piece = Piece { since, len: upload.len, left: false, called_off: false };
+        let urgent = upload.priority == Priority::Demand;
+        let piece = Piece { since, len: upload.len, urgent, left: false, called_off: false };
         self.0.insert((upload.node, upload.task, upload.piece.get()), piece);
     }
 

@@ -8,10 +8,10 @@ use tokio::{
 
 use super::{
     super::{
-        Closed, Incoming, Outgoing,
+        Closed, Incoming, Lane,
         connection::STALLED,
         frame::{self, Frame, SILENT},
-        outbox::{Item, Outbox},
+        outbox::{Next, Outbox, Sender},
     },
     Network, Node, link, step_of,
 };
@@ -47,40 +47,56 @@ impl Way<'_> {
     }
 
     async fn send(&self, steps: mpsc::Sender<Step>) -> Closed {
-        let mut last = Instant::now();
+        let (mut last, mut sender) = (Instant::now(), Sender::of(self.outbox));
         loop {
-            let (len, piece, whole) = match self.outbox.next().await {
-                Item::Frame(bytes) => match frame::read(&mut bytes.as_ref()).await {
-                    Ok(Frame::Message(body)) => (bytes.len(), None, Incoming::Message(body)),
-                    _ => continue,
-                },
-                Item::Piece(out) => {
-                    let (len, bytes) = (out.bytes.len(), out.bytes.clone());
-                    let (task, piece) = (out.task, out.piece);
-                    (len, Some(out), Incoming::Piece { task, piece, bytes })
-                }
-            };
-            let (mut rest, mut whole) = (len, Some(whole));
-            while whole.is_some() {
-                let bytes = step_of(rest);
-                rest -= bytes as usize;
-                if let Some(limit) = piece.as_ref().and_then(|piece| piece.limit.as_ref()) {
-                    limit.take(bytes).await;
-                }
-                let (begins, ends) = self.from.1.up.take(Instant::now(), bytes);
-                let travel = { self.network.lock().travel() };
-                // What was sent later does not arrive earlier.
-                last = last.max(ends + travel);
-                let (first, whole) = (begins + travel, if rest == 0 { whole.take() } else { None });
-                if steps.send(Step { bytes, first, last, whole }).await.is_err() {
-                    return Closed::Here;
-                }
-                sleep_until(ends).await;
-            }
-            if let Some(Outgoing { task, piece, .. }) = piece {
-                link::tell(self.from.1, self.to.0, Incoming::Sent { task, piece }).await;
+            let next = sender.next().await;
+            if let Err(closed) = sender.beside(self.send_one(next, &mut last, &steps)).await {
+                return closed;
             }
         }
+    }
+
+    async fn send_one(
+        &self,
+        next: Next,
+        last: &mut Instant,
+        steps: &mpsc::Sender<Step>,
+    ) -> Result<(), Closed> {
+        let (mut rest, limit, mut whole, sent) = match next {
+            Next::Frame(bytes) => match frame::read(&mut bytes.as_ref()).await {
+                Ok(Frame::Message(body)) => (bytes.len(), None, Some(Incoming::Message(body)), None),
+                _ => return Ok(()),
+            },
+            Next::Part(out, part) => {
+                let (task, piece, is_last) = (out.task, out.piece, part.end == out.bytes.len());
+                let whole = is_last.then_some(Incoming::Piece { task, piece, bytes: out.bytes });
+                // That of a background piece was taken before its turn came.
+                let limit = out.limit.filter(|_| out.lane == Lane::Urgent);
+                (part.len(), limit, whole, is_last.then_some(Incoming::Sent { task, piece }))
+            }
+        };
+        loop {
+            let bytes = step_of(rest);
+            rest -= bytes as usize;
+            if let Some(limit) = &limit {
+                limit.take(bytes).await;
+            }
+            let (begins, ends) = self.from.1.up.take(Instant::now(), bytes);
+            let travel = { self.network.lock().travel() };
+            // What was sent later does not arrive earlier.
+            *last = (*last).max(ends + travel);
+            let (first, last) = (begins + travel, *last);
+            let whole = if rest == 0 { whole.take() } else { None };
+            steps.send(Step { bytes, first, last, whole }).await.map_err(|_| Closed::Here)?;
+            sleep_until(ends).await;
+            if rest == 0 {
+                break;
+            }
+        }
+        if let Some(sent) = sent {
+            link::tell(self.from.1, self.to.0, sent).await;
+        }
+        Ok(())
     }
 
     async fn receive(&self, mut travelling: mpsc::Receiver<Step>) -> Closed {

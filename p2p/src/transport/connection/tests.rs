@@ -4,7 +4,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{super::Lane, *};
+use super::{super::outbox::Item, *};
 use crate::TaskId;
 
 /// A connection that is served, and the other end of its wire.
@@ -40,7 +40,7 @@ fn served() -> Served {
 
 fn piece(len: usize) -> Item {
     let (task, bytes) = (TaskId::from_bytes([3; 32]), vec![0; len].into());
-    Item::Piece(Outgoing { task, piece: 0, bytes, lane: Lane::Urgent, limit: None })
+    Item::Piece(Outgoing { task, piece: 0, bytes, lane: Lane::Urgent, limit: None, pace: None })
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,7 +77,7 @@ async fn a_silent_other_side_is_given_up() {
 async fn one_that_falls_silent_in_the_middle_of_a_piece_is_given_up() {
     let mut served = served();
     let Item::Piece(outgoing) = piece(1000) else { unreachable!() };
-    served.wire.write_all(&frame::announce(&outgoing).unwrap()).await.unwrap();
+    served.wire.write_all(&frame::announce(&outgoing, &(0..outgoing.bytes.len())).unwrap()).await.unwrap();
     served.wire.write_all(&[0; 999]).await.unwrap();
     assert_eq!(served.over.await.unwrap(), Closed::Silent);
     assert!(served.events.recv().await.is_none());
@@ -112,7 +112,7 @@ async fn the_first_reason_to_end_counts() {
 async fn nothing_more_is_read_while_nobody_takes_the_events() {
     let mut served = served();
     let Item::Piece(outgoing) = piece(0) else { unreachable!() };
-    let frame = frame::announce(&outgoing).unwrap();
+    let frame = frame::announce(&outgoing, &(0..outgoing.bytes.len())).unwrap();
     let mut written = 0;
     while let Ok(done) = timeout(Duration::from_secs(1), served.wire.write_all(&frame)).await {
         done.unwrap();
