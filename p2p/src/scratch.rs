@@ -2,17 +2,22 @@
 
 use std::{path::Path, process::Command};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+};
 use tempfile::TempDir;
 
-/// A disk of its own, until it is dropped.
+/// A disk that only the thread that made it sees, and those that it starts: none is left behind, however a test ends.
 #[derive(Debug)]
 pub(crate) struct Disk(TempDir);
 
 impl Disk {
     /// One of so many bytes, in memory.
     pub(crate) fn new(bytes: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, none) = (tempfile::tempdir().unwrap(), None::<&str>);
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         let size = format!("size={bytes}");
         mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str())).unwrap();
         Self(dir)
